@@ -1,0 +1,109 @@
+"""Checks datasets one after the other, each in a child process that reports over a pipe; only this process writes."""
+
+import asyncio
+import json
+import logging
+import sys
+from asyncio.subprocess import PIPE, Process
+from typing import Any
+
+from anyio import to_thread
+
+from app.db import Database
+from app.services import datasets
+from app.storage import Storage
+
+LINE_LIMIT = 64 * 2**20
+logger = logging.getLogger(__name__)
+
+
+class Analysis:
+    """The queue of datasets to check. Lives on the event loop."""
+
+    def __init__(self, database: Database, storage: Storage) -> None:
+        self._database, self._storage = database, storage
+        self._waiting: asyncio.Queue[int] = asyncio.Queue()
+        self._finished: dict[int, asyncio.Event] = {}
+        self._child: Process | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin with what an earlier process left unchecked."""
+        for dataset_id in await to_thread.run_sync(self._left_over):
+            self.add(dataset_id)
+        self._task = asyncio.create_task(self._work())
+
+    def _left_over(self) -> list[int]:
+        with self._database.read() as session:
+            return [one.id for one in datasets.being_checked(session) if one.id is not None]
+
+    def add(self, dataset_id: int) -> None:
+        self._finished[dataset_id] = asyncio.Event()
+        self._waiting.put_nowait(dataset_id)
+
+    async def wait(self, dataset_id: int, timeout: float) -> None:
+        """Wait for a check to end, at most so many seconds."""
+        if finished := self._finished.get(dataset_id):
+            try:
+                await asyncio.wait_for(finished.wait(), timeout)
+            except TimeoutError:
+                return
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._child and self._child.returncode is None:
+            self._child.kill()
+            await self._child.wait()
+
+    async def _work(self) -> None:
+        while True:
+            dataset_id = await self._waiting.get()
+            try:
+                await self._check(dataset_id)
+            except Exception:
+                # A fault here is ours: the dataset says so, and the next one is still checked.
+                logger.exception("Checking dataset %s broke down", dataset_id)
+                await to_thread.run_sync(self._fail, dataset_id, "The check broke down; the log has the reason.")
+            finally:
+                self._finished.pop(dataset_id, asyncio.Event()).set()
+
+    async def _check(self, dataset_id: int) -> None:
+        path = await to_thread.run_sync(self._begin, dataset_id)
+        self._child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "app.analyse", path, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, limit=LINE_LIMIT
+        )
+        assert self._child.stdout is not None
+        done = False
+        async for line in self._child.stdout:
+            done = await to_thread.run_sync(self._take, dataset_id, json.loads(line)) or done
+        code = await self._child.wait()
+        if not done:
+            reason = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
+            await to_thread.run_sync(
+                self._fail, dataset_id, f"The check {reason} before it was through; send it again."
+            )
+
+    def _begin(self, dataset_id: int) -> str:
+        with self._database.write() as session:
+            dataset = datasets.get(session, dataset_id)
+            datasets.begin_check(session, dataset)
+            return str(self._storage.dataset(dataset.sha256))
+
+    def _take(self, dataset_id: int, report: dict[str, Any]) -> bool:
+        """Store what the child says; true once it said all."""
+        with self._database.write() as session:
+            dataset = datasets.get(session, dataset_id)
+            if report.get("done"):
+                datasets.judge(session, dataset, report)
+                return True
+            if "progress" in report:
+                datasets.note_progress(session, dataset, report["progress"])
+            elif "findings" in report:
+                datasets.add_findings(session, dataset, report["findings"])
+            return False
+
+    def _fail(self, dataset_id: int, message: str) -> None:
+        with self._database.write() as session:
+            datasets.fail(session, datasets.get(session, dataset_id), message)

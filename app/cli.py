@@ -1,0 +1,187 @@
+"""trainctl: the command line. Commands import what they need when they run, so that each starts at once."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from app.config import Settings
+from app.errors import AppError
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the pages and the API.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+ModelRoot = Annotated[list[Path] | None, typer.Option(help="A folder with base models; may be repeated.")]
+
+
+def settings_with(**given: Any) -> Settings:
+    """The settings of the environment, with what was given on the command line on top."""
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _roots(given: list[Path] | None) -> str | None:
+    return os.pathsep.join(str(one.absolute()) for one in given) if given else None
+
+
+@cli.command()
+def up(
+    data_dir: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+    model_root: ModelRoot = None,
+    default_model: Annotated[str | None, typer.Option(help="The base model the form proposes.")] = None,
+    hub: Annotated[
+        bool | None, typer.Option("--hub/--no-hub", help="Whether the Hugging Face Hub may be used.")
+    ] = None,
+    allowed_hosts: Annotated[str | None, typer.Option(help="Further host names to answer to, by commas.")] = None,
+) -> None:
+    """Start the control center: pages, broker and one worker for each GPU (or the CPU)."""
+    from app.launch import up as launch
+    from app.security import ensure_token, make_login_code
+
+    settings = settings_with(
+        data_dir=data_dir,
+        host=host,
+        port=port,
+        model_roots=_roots(model_root),
+        default_model=default_model,
+        hub=hub,
+        allowed_hosts=allowed_hosts,
+    )
+
+    def greeting() -> str:
+        code = make_login_code(ensure_token(settings.data_dir, "operator"))
+        return f"Training Control Center: {settings.base_url}/login?code={code}"
+
+    raise typer.Exit(launch(settings, greeting=greeting))
+
+
+@cli.command()
+def web(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
+    """Serve the pages and the API alone (`up` starts this and the rest)."""
+    from app.serve import serve
+
+    serve(settings_with(data_dir=data_dir, host=host, port=port))
+
+
+@cli.command()
+def worker(
+    server: Annotated[str | None, typer.Option(help="Address of the control center.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the worker token.")] = None,
+    data_dir: DataDir = None,
+    worker_dir: Annotated[Path | None, typer.Option(help="Where this machine keeps jobs, data and models.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of this machine.")] = None,
+    model_root: ModelRoot = None,
+) -> None:
+    """Give this machine's GPUs to a control center; REDIS_URL must be the same as there."""
+    from app.launch import worker as launch
+
+    settings = settings_with(
+        server_url=server,
+        token_file=token_file,
+        data_dir=data_dir,
+        worker_dir=worker_dir,
+        node_name=name,
+        model_roots=_roots(model_root),
+    )
+    raise typer.Exit(launch(settings))
+
+
+@cli.command()
+def token(
+    data_dir: DataDir = None,
+    scope: Annotated[Literal["operator", "worker"], typer.Option(help="Whose token.")] = "operator",
+) -> None:
+    """Print the token for curl (`--scope worker`: the one for further machines)."""
+    from app.security import ensure_token
+
+    settings = settings_with(data_dir=data_dir)
+    path = settings.worker_token_path if scope == "worker" else None
+    typer.echo(ensure_token(settings.data_dir, scope, path))
+
+
+@cli.command("login-url")
+def login_url(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
+    """Print an address that signs a browser in, once, within ten minutes."""
+    from app.security import ensure_token, make_login_code
+
+    settings = settings_with(data_dir=data_dir, host=host, port=port)
+    typer.echo(f"{settings.base_url}/login?code={make_login_code(ensure_token(settings.data_dir, 'operator'))}")
+
+
+@cli.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A JSONL file of conversations.")],
+    model: Annotated[str | None, typer.Option(help="Base model whose tokenizer counts.")] = None,
+    max_length: Annotated[int, typer.Option(min=16, help="Longest example, in tokens.")] = 2048,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write the report there, - for standard output.")
+    ] = None,
+) -> None:
+    """Check a dataset: exit 0 without errors, 1 with errors, 2 where it cannot be read."""
+    from app.check import check as run_check
+    from app.check import exit_code, summary
+
+    try:
+        report = run_check(file, model, max_length)
+    except AppError as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(2) from None
+    text = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
+    if str(json_path) == "-":
+        sys.stdout.write(text)
+    else:
+        if json_path is not None:
+            json_path.write_text(text, encoding="utf-8")
+        typer.echo("\n".join(summary(report, file)))
+    raise typer.Exit(exit_code(report))
+
+
+@cli.command()
+def job(
+    action: Annotated[
+        Literal["list", "show", "log", "cancel", "pause", "resume", "retry", "save", "priority", "clone"],
+        typer.Argument(help="What to do."),
+    ],
+    job_id: Annotated[int | None, typer.Argument(help="The job's number.")] = None,
+    value: Annotated[str | None, typer.Argument(help="`priority`: urgent, high, normal or low.")] = None,
+    now: Annotated[bool, typer.Option(help="`cancel`: stop at once, without saving.")] = False,
+    data_dir: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Ask something of a job, as the pages do."""
+    from app.job_client import run_action
+
+    settings = settings_with(data_dir=data_dir, host=host, port=port)
+    raise typer.Exit(run_action(settings, action, job_id, value, now))
+
+
+@cli.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    short_help="Train by hand, without a server: --dataset F --model M --output-dir D.",
+)
+def train(context: typer.Context) -> None:
+    """Hands all flags to the worker's side, which imports what training needs."""
+    os.execv(sys.executable, [sys.executable, "-m", "worker.manual", *context.args])
+
+
+@cli.command()
+def demo(data_dir: DataDir = None, port: Port = None) -> None:
+    """Train a bundled sample on the built-in tiny model and show the answers before and after."""
+    from app.demo import run_demo
+
+    raise typer.Exit(run_demo(data_dir, port))
+
+
+def main() -> None:
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Images inside conversations: data URIs to bytes, and how many tokens an image takes.
+
+Only data URIs are read. A URL is never fetched and a path never opened: a dataset must not make the server reach out.
+"""
+
+import base64
+import binascii
+import io
+import math
+import warnings
+from typing import Any
+
+import msgspec
+import PIL.Image
+from PIL import ImageOps, UnidentifiedImageError
+
+from app.conversations.records import Image, Rejected
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 64_000_000
+MAX_RATIO = 200
+REFERENCE_KEYS = ("image", "image_url", "url", "path", "base64")
+
+
+def read_image(item: dict[str, Any], field: str) -> Image:
+    """The image of one content item; raises `Rejected` image_missing or image_broken."""
+    source = _reference(item)
+    if not source:
+        raise Rejected("image_missing", "This image item holds no image.", field)
+    if source[:5].lower() != "data:":
+        shown = source[:80]
+        raise Rejected(
+            "image_missing",
+            f"The image '{shown}' is not in the file. URLs are never fetched and paths never opened: "
+            "put it in as a data URI (data:image/png;base64,...).",
+            field,
+            shown,
+        )
+    data = _decode_uri(source, field)
+    try:
+        width, height = measure(data)
+    except ValueError as error:
+        raise Rejected("image_broken", f"The image cannot be used: {error}.", field, source[:80]) from None
+    return Image(data, source[:40], width, height)
+
+
+def _reference(item: dict[str, Any]) -> str:
+    for key in REFERENCE_KEYS:
+        value = item.get(key)
+        if isinstance(value, dict):
+            value = value.get("url")
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def _decode_uri(source: str, field: str) -> bytes:
+    head, comma, body = source.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise Rejected("image_broken", "The data URI of the image is not base64.", field, source[:80])
+    try:
+        return base64.b64decode("".join(body.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Rejected("image_broken", "The base64 of the image is damaged.", field, source[:80]) from None
+
+
+def open_rgb(data: bytes) -> PIL.Image.Image:
+    """The decoded picture in RGB, turned as its EXIF says; raises ValueError in words where that is impossible."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large images; our own limit stands below
+            picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} pixels are more than {MAX_PIXELS:,}")
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except UnidentifiedImageError:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
+    except (OSError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"it cannot be decoded ({error})") from None
+
+
+def measure(data: bytes) -> tuple[int, int]:
+    """(width, height) of an image that decodes wholly; raises ValueError in words."""
+    picture = open_rgb(data)
+    if max(picture.size) > MAX_RATIO * min(picture.size):
+        raise ValueError(f"{picture.width} x {picture.height} is longer than {MAX_RATIO}:1")
+    return picture.size
+
+
+class ImageRules(msgspec.Struct, frozen=True):
+    """What a model's preprocessor_config.json says about sizes, in pixels."""
+
+    patch_size: int = 16
+    merge_size: int = 2
+    min_pixels: int = 65_536
+    max_pixels: int = 16_777_216
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> "ImageRules":
+        size = config.get("size") or {}
+        return cls(
+            patch_size=config.get("patch_size", 16),
+            merge_size=config.get("merge_size", 2),
+            min_pixels=config.get("min_pixels") or size.get("shortest_edge") or 65_536,
+            max_pixels=config.get("max_pixels") or size.get("longest_edge") or 16_777_216,
+        )
+
+    def limited(self, min_pixels: int | None, max_pixels: int | None) -> "ImageRules":
+        """The same rules with the limits of a job in their place."""
+        low, high = min_pixels or self.min_pixels, max_pixels or self.max_pixels
+        return ImageRules(self.patch_size, self.merge_size, low, high)
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels that the model sees: multiples of patch x merge, area within the limits."""
+        unit = self.patch_size * self.merge_size
+        wide, high = round(width / unit) * unit, round(height / unit) * unit
+        if wide * high > self.max_pixels:
+            shrink = math.sqrt(width * height / self.max_pixels)
+            wide = max(unit, math.floor(width / shrink / unit) * unit)
+            high = max(unit, math.floor(height / shrink / unit) * unit)
+        elif wide * high < self.min_pixels:
+            grow = math.sqrt(self.min_pixels / (width * height))
+            wide, high = math.ceil(width * grow / unit) * unit, math.ceil(height * grow / unit) * unit
+        return wide, high
+
+    def grid(self, width: int, height: int) -> tuple[int, int, int]:
+        """(time, height, width) in patches."""
+        wide, high = self.resized(width, height)
+        return 1, high // self.patch_size, wide // self.patch_size
+
+    def num_tokens(self, width: int, height: int) -> int:
+        return math.prod(self.grid(width, height)) // self.merge_size**2

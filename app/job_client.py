@@ -1,0 +1,81 @@
+"""`trainctl job`: the REST calls of a job, from the command line."""
+
+import json
+import sys
+from typing import Any
+
+import httpx
+
+from app.config import Settings
+from app.security import token_path
+
+
+class Refused(Exception):
+    """The control center's own sentence on why not."""
+
+
+class ControlCenter:
+    """A client of the REST API with the token of the data directory."""
+
+    def __init__(self, settings: Settings) -> None:
+        path = token_path(settings.data_dir, "operator")
+        if not path.exists():
+            raise Refused(
+                f"There is no token in {settings.data_dir}: start the control center, or name its --data-dir."
+            )
+        headers = {"Authorization": f"Bearer {path.read_text().strip()}"}
+        self._client = httpx.Client(base_url=settings.base_url, headers=headers, timeout=60, trust_env=False)
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        """The answer's JSON (or text); raises `Refused` with the server's sentence."""
+        try:
+            response = self._client.request(method, path, **more)
+        except httpx.TransportError as error:
+            raise Refused(f"The control center at {self._client.base_url} does not answer: {error}.") from error
+        if response.is_error:
+            try:
+                raise Refused(response.json()["error"]["message"])
+            except (ValueError, KeyError, TypeError):
+                raise Refused(f"The control center answered {response.status_code}.") from None
+        is_json = response.headers.get("content-type", "").startswith("application/json")
+        return response.json() if is_json else response.text
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def run_action(settings: Settings, action: str, job_id: int | None, value: str | None, now: bool) -> int:
+    """Carry an action out and print the answer; the exit code."""
+    if action != "list" and job_id is None:
+        return _say(f"Name the job: trainctl job {action} ID.")
+    try:
+        client = ControlCenter(settings)
+    except Refused as error:
+        return _say(str(error))
+    try:
+        sys.stdout.write(_answer(client, action, job_id, value, now))
+        return 0
+    except Refused as error:
+        return _say(str(error))
+    finally:
+        client.close()
+
+
+def _answer(client: ControlCenter, action: str, job_id: int | None, value: str | None, now: bool) -> str:
+    if action == "list":
+        rows = client.call("GET", "/api/jobs")["items"]
+        return "".join(f"{one['id']:>5}  {one['state']:<10} {one['step']:>7}  {one['name']}\n" for one in rows)
+    if action == "log":
+        return str(client.call("GET", f"/api/jobs/{job_id}/log"))
+    if action == "show":
+        shown = client.call("GET", f"/api/jobs/{job_id}")
+    else:
+        body: dict[str, Any] | None = {"save": False} if action == "cancel" and now else None
+        body = {"priority": value} if action == "priority" else body
+        shown = client.call("POST", f"/api/jobs/{job_id}/{action}", json=body)
+    return json.dumps(shown, ensure_ascii=False, indent=1) + "\n"
+
+
+def _say(text: str) -> int:
+    sys.stderr.write(text + "\n")
+    return 1

@@ -1,0 +1,73 @@
+"""create_app(): settings, routers, static files, error answers and the parts that live as long as the process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from app.analysis import Analysis
+from app.config import Settings
+from app.db import Database
+from app.failures import add_error_answers
+from app.hub import Hub
+from app.migrate import upgrade
+from app.queue import Waker
+from app.routes import adapters, datasets, execution, health, jobs, login, pages, stream
+from app.security import Gate, Tokens, ensure_token
+from app.services import attempts, events
+from app.services.base_models import BaseModels
+from app.storage import Storage
+from app.sweep import Sweeper
+from app.templating import STATIC_DIR, CachedStaticFiles
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The web process of one data directory. The folder, its tokens and its tables are made where they are missing."""
+    storage = Storage(settings.data_dir)
+    storage.prepare()
+    upgrade(storage)
+    tokens = Tokens(
+        operator=ensure_token(settings.data_dir, "operator"),
+        worker=ensure_token(settings.data_dir, "worker", settings.token_file),
+    )
+    app = FastAPI(title="Training Control Center", lifespan=_lifespan, docs_url=None, redoc_url=None)
+    app.state.settings, app.state.storage, app.state.tokens = settings, storage, tokens
+    app.state.database = Database(storage.database)
+    app.state.base_models = BaseModels(tuple(settings.model_root_paths), settings.hub, settings.default_model)
+    app.add_middleware(Gate, settings=settings, tokens=tokens)
+    add_error_answers(app)
+    for module in (health, login, datasets, jobs, adapters, execution, stream, pages):
+        app.include_router(module.router)
+    app.mount("/static", CachedStaticFiles(directory=STATIC_DIR), name="static")
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    database: Database = app.state.database
+    newest = await to_thread.run_sync(_take_up, database, settings.lease_s)
+    app.state.hub = Hub(asyncio.get_running_loop(), newest)
+    database.publish = app.state.hub.publish
+    app.state.analysis = Analysis(database, app.state.storage)
+    waker = Waker(settings)
+    sweeper = Sweeper(database, app.state.storage, waker, settings.lease_s)
+    database.nudge = sweeper.nudge
+    sweeper.start()
+    await app.state.analysis.start()
+    yield
+    app.state.hub.close()
+    await app.state.analysis.stop()
+    await to_thread.run_sync(sweeper.stop)
+    waker.close()
+    database.close()
+
+
+def _take_up(database: Database, lease_s: float) -> int:
+    """Workers that went on while this process was away keep their jobs."""
+    with database.write() as session:
+        attempts.extend_leases(session, lease_s)
+    with database.read() as session:
+        return events.newest_id(session)

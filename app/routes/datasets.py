@@ -1,0 +1,127 @@
+"""Datasets by REST: three ways in, the list, one of them, its findings, one record as it is trained."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+
+from app.analysis import Analysis
+from app.config import Settings
+from app.db import Database, DatabaseDep
+from app.errors import NotFound, WrongInput
+from app.routes.params import Cursor, Limit, ModelsDep, StorageDep, page_of
+from app.schemas import DEFAULT_SYSTEM_PROMPT
+from app.services import datasets, records
+from app.storage import Received, Storage
+from app.upload import FormFile, body_chunks, is_form
+
+router = APIRouter(prefix="/api/datasets")
+
+SMALL = 4 * 2**20
+SMALL_WAIT_S = 2.0
+
+
+@router.put("/{name:path}")
+async def put_dataset(request: Request, database: DatabaseDep, storage: StorageDep, name: str) -> JSONResponse:
+    """The raw body as a dataset of that name (`curl -T`)."""
+    return await _receive(request, database, storage, name)
+
+
+@router.post("")
+async def post_dataset(request: Request, database: DatabaseDep, storage: StorageDep, name: str = "") -> JSONResponse:
+    """The raw body (`--data-binary @`), or the part `file` of a form (`-F file=@`)."""
+    return await _receive(request, database, storage, name)
+
+
+async def _receive(request: Request, database: Database, storage: Storage, name: str) -> JSONResponse:
+    settings: Settings = request.app.state.settings
+    body = body_chunks(request, settings.max_upload_bytes)
+    if is_form(request):
+        form = FormFile(request)
+        received = await storage.receive(form.chunks(body), settings.max_upload_bytes)
+        name = name or form.name
+    else:
+        received = await storage.receive(body, settings.max_upload_bytes)
+    if received.size == 0:
+        received.drop()
+        raise WrongInput("The file is empty.", [{"field": "file", "message": "is empty"}])
+    wanted = request.headers.get("x-checksum-sha256")
+    if wanted and wanted.lower() != received.sha256:
+        received.drop()
+        raise WrongInput(f"The file arrived with sha256 {received.sha256}, not {wanted}; send it again.")
+    dataset_id, duplicate = await to_thread.run_sync(_store, database, storage, received, name)
+    analysis: Analysis = request.app.state.analysis
+    if not duplicate:
+        analysis.add(dataset_id)
+    if received.size <= SMALL:
+        await analysis.wait(dataset_id, SMALL_WAIT_S)
+    view = await to_thread.run_sync(_view, database, dataset_id)
+    return JSONResponse(view | ({"duplicate": True} if duplicate else {}), 200 if duplicate else 201)
+
+
+def _store(database: Database, storage: Storage, received: Received, name: str) -> tuple[int, bool]:
+    try:
+        with database.write() as session:
+            dataset, duplicate = datasets.receive(session, storage, received, name)
+            assert dataset.id is not None
+            return dataset.id, duplicate
+    finally:
+        received.drop()
+
+
+def _view(database: Database, dataset_id: int) -> dict[str, Any]:
+    with database.read() as session:
+        return datasets.view(datasets.get(session, dataset_id))
+
+
+@router.get("")
+def list_datasets(database: DatabaseDep, limit: Limit = 50, after: Cursor = None) -> dict[str, Any]:
+    """Datasets, newest first."""
+    with database.read() as session:
+        rows = datasets.page(session, limit, after)
+        return page_of(rows, [datasets.view(row) for row in rows], limit)
+
+
+@router.get("/{dataset_id}")
+def show_dataset(database: DatabaseDep, dataset_id: int) -> dict[str, Any]:
+    return _view(database, dataset_id)
+
+
+@router.get("/{dataset_id}/findings")
+def list_findings(
+    database: DatabaseDep,
+    dataset_id: int,
+    kind: str | None = None,
+    severity: str | None = None,
+    limit: Limit = 50,
+    after: Cursor = None,
+) -> dict[str, Any]:
+    """What was found in it, in the order of its lines."""
+    with database.read() as session:
+        rows = datasets.findings(session, dataset_id, kind, severity, limit, after)
+        return page_of(rows, [datasets.finding_view(row) for row in rows], limit)
+
+
+@router.get("/{dataset_id}/records/{line}")
+def show_record(
+    database: DatabaseDep,
+    storage: StorageDep,
+    models: ModelsDep,
+    dataset_id: int,
+    line: int,
+    model: str | None = None,
+    system_prompt: str = DEFAULT_SYSTEM_PROMPT,
+    max_length: Annotated[int, Query(ge=16, le=262_144)] = 2048,
+) -> dict[str, Any]:
+    """One line as it is: raw, normalized, rendered, and every token with the part it plays in training."""
+    with database.read() as session:
+        dataset = datasets.get(session, dataset_id)
+        found = datasets.findings_of_line(session, dataset_id, line)
+    path: Path = storage.dataset(dataset.sha256)
+    try:
+        shown = records.show(path, line, models.tokenizer_folder(model, storage.root), system_prompt, max_length)
+    except FileNotFoundError as error:
+        raise NotFound("The file of this dataset is not here any more.") from error
+    return shown | {"findings": found}

@@ -1,0 +1,183 @@
+"""The workers' API: register, claim, beat, files, end. Every call for a job carries its attempt and claim token."""
+
+from typing import Annotated, Any, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+from sqlmodel import Session
+
+from app.config import Settings
+from app.db import Database, DatabaseDep
+from app.errors import Conflict, NotFound
+from app.models import Attempt, Job
+from app.routes.params import StorageDep
+from app.services import attempts, checkpoints, datasets, nodes
+from app.storage import Received, Storage, existing
+from app.upload import body_chunks
+
+router = APIRouter(prefix="/api/worker")
+
+FILE_LIMIT = 1 << 40
+
+
+class NodeBeat(BaseModel):
+    lane: str
+    telemetry: dict[str, Any] | None = None
+    draining: bool = False
+
+
+class ClaimBody(BaseModel):
+    node_id: int
+    lane: str
+
+
+class JobBeat(BaseModel):
+    events: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
+    earlier: bool = False
+
+
+class EndBody(BaseModel):
+    outcome: Literal["succeeded", "cancelled", "paused", "released", "failed", "crashed"]
+    error: dict[str, Any] | None = None
+    step: int | None = None
+    adapter: dict[str, Any] | None = None
+    exit: dict[str, Any] | None = None
+
+
+class Pass(BaseModel):
+    """The attempt and the claim token a worker shows."""
+
+    job_id: int
+    attempt: int
+    token: str
+
+
+def _pass(
+    job_id: int,
+    attempt: Annotated[int, Header(alias="X-Attempt")],
+    token: Annotated[str, Header(alias="X-Claim-Token")],
+) -> Pass:
+    return Pass(job_id=job_id, attempt=attempt, token=token)
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+PassDep = Annotated[Pass, Depends(_pass)]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+
+
+@router.post("/nodes")
+def register_node(database: DatabaseDep, settings: SettingsDep, body: nodes.NewNode) -> dict[str, Any]:
+    with database.write() as session:
+        node, lanes = nodes.register(session, body)
+        shown = [{"id": lane.id, "name": lane.name, "queue": nodes.queue_name(node, lane)} for lane in lanes]
+        return {"id": node.id, "lanes": shown, "lease_s": settings.lease_s, "beat_s": nodes.BEAT_S}
+
+
+@router.post("/nodes/{node_id}/beat")
+def beat_node(database: DatabaseDep, node_id: int, body: NodeBeat) -> dict[str, Any]:
+    with database.write() as session:
+        nodes.beat(session, nodes.get_lane(session, node_id, body.lane), body.telemetry, body.draining)
+        return {}
+
+
+@router.post("/claim", response_model=None)
+def claim(database: DatabaseDep, settings: SettingsDep, body: ClaimBody) -> dict[str, Any] | Response:
+    """The best job the lane can train, or 204."""
+    with database.write() as session:
+        claimed = nodes.claim(session, body.node_id, body.lane, settings.lease_s)
+    return claimed or Response(status_code=204)
+
+
+@router.post("/jobs/{job_id}/beat")
+def beat_job(database: DatabaseDep, settings: SettingsDep, shown: PassDep, body: JobBeat) -> dict[str, Any]:
+    """Events in, commands out; 409 where the attempt was fenced."""
+    with database.write() as session:
+        job, attempt = attempts.get_attempt(session, shown.job_id, shown.attempt, shown.token)
+        return attempts.beat(session, job, attempt, body.events, settings.lease_s, body.earlier)
+
+
+@router.post("/jobs/{job_id}/end")
+def end_job(database: DatabaseDep, shown: PassDep, body: EndBody) -> dict[str, Any]:
+    with database.write() as session:
+        job, attempt = attempts.get_attempt(session, shown.job_id, shown.attempt, shown.token)
+        attempts.end(session, job, attempt, body.model_dump())
+        session.flush()
+        return attempts.ended_view(session, job)
+
+
+@router.get("/jobs/{job_id}/dataset")
+def job_dataset(database: DatabaseDep, storage: StorageDep, shown: PassDep) -> FileResponse:
+    with database.read() as session:
+        job, _ = _held(session, shown)
+        return _dataset_file(session, storage, job.dataset_id)
+
+
+@router.get("/jobs/{job_id}/validation-dataset")
+def job_validation_dataset(database: DatabaseDep, storage: StorageDep, shown: PassDep) -> FileResponse:
+    with database.read() as session:
+        job, _ = _held(session, shown)
+        dataset_id = job.config.get("validation_dataset_id")
+        if dataset_id is None:
+            raise NotFound("This job has no validation dataset of its own.")
+        return _dataset_file(session, storage, dataset_id)
+
+
+def _held(session: Session, shown: Pass) -> tuple[Job, Attempt]:
+    return attempts.get_held(session, shown.job_id, shown.attempt, shown.token)
+
+
+def _dataset_file(session: Session, storage: Storage, dataset_id: int) -> FileResponse:
+    dataset = datasets.get(session, dataset_id)
+    return FileResponse(existing(storage.dataset(dataset.sha256)), media_type="application/octet-stream")
+
+
+@router.put("/jobs/{job_id}/files/{path:path}")
+async def put_file(
+    request: Request,
+    database: DatabaseDep,
+    storage: StorageDep,
+    shown: PassDep,
+    path: str,
+    sha256: Annotated[str | None, Header(alias="X-Sha256")] = None,
+) -> dict[str, Any]:
+    """A file of the attempt: a part of a checkpoint or of the adapter."""
+    await to_thread.run_sync(_check_pass, database, shown)
+    received = await storage.receive(body_chunks(request, FILE_LIMIT), FILE_LIMIT)
+    await to_thread.run_sync(_store, database, storage, shown, path, received, sha256)
+    return {"path": path, "size": received.size, "sha256": received.sha256}
+
+
+def _check_pass(database: Database, shown: Pass) -> None:
+    with database.read() as session:
+        _held(session, shown)
+
+
+def _store(
+    database: Database, storage: Storage, shown: Pass, path: str, received: Received, sha256: str | None
+) -> None:
+    try:
+        if sha256 is not None and sha256.lower() != received.sha256:
+            raise Conflict(f"{path} arrived with sha256 {received.sha256}, not {sha256}; send it again.")
+        with database.write() as session:
+            job, attempt = _held(session, shown)
+            checkpoints.store(session, storage, job, attempt.number, path, received)
+    finally:
+        received.drop()
+
+
+@router.get("/jobs/{job_id}/files/{path:path}")
+def get_file(
+    database: DatabaseDep, storage: StorageDep, shown: PassDep, path: str, attempt: int | None = None
+) -> FileResponse:
+    """A file of this or an earlier attempt of the job, for going on from its checkpoint."""
+    with database.read() as session:
+        _held(session, shown)
+        number = shown.attempt if attempt is None else attempt
+        place = checkpoints.stored_path(session, storage, shown.job_id, number, path)
+    return FileResponse(existing(place), media_type="application/octet-stream")

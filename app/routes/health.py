@@ -1,0 +1,21 @@
+"""Whether the web process lives, and whether it can do its work. Public, and silent about all else."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from sqlalchemy import text
+
+from app.db import DatabaseDep
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def readyz(database: DatabaseDep) -> JSONResponse:
+    with database.read() as session:
+        session.connection().execute(text("SELECT 1"))
+    return JSONResponse({"status": "ready"})

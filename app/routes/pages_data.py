@@ -1,0 +1,234 @@
+"""What the pages show beyond the views of the API: read once, in one session, and put into plain dicts."""
+
+from typing import Any
+
+from fastapi import Request
+from sqlmodel import Session, col, select
+
+from app.hub import event_json
+from app.models import HELD, Dataset, Event, Job, JobState, Lane, Metric
+from app.services import adapters, checkpoints, control, datasets, events, jobs, metrics, nodes
+from app.templating import STATE_WORDS
+
+NUM_RECENT = 6
+NUM_LOG_LINES = 300
+NUM_TELEMETRY = 120
+NUM_CURVE_POINTS = 48
+MAX_POINTS = 2000
+HISTORY_COLUMNS = ("step", "loss", "learning_rate", "grad_norm")
+ALL_TOPICS = "state,queue,node,telemetry,dataset"
+STATES = {str(state): STATE_WORDS[state] for state in JobState}
+NO_TELEMETRY = dict.fromkeys(metrics.TELEMETRY)
+
+
+def stream_url(session: Session, topics: str = ALL_TOPICS, job_ids: list[int] | None = None) -> str:
+    """Address of the page's stream, which starts where the page was read."""
+    followed = f"&jobs={','.join(map(str, job_ids))}" if job_ids else ""
+    return f"/api/events?topics={topics}{followed}&after={events.newest_id(session)}"
+
+
+def shell(session: Session) -> dict[str, Any]:
+    """What every page needs: the lanes for its meter, and its stream."""
+    return {"lanes": lanes(session), "stream": stream_url(session)}
+
+
+def lanes(session: Session) -> list[dict[str, Any]]:
+    """Every lane with the node it belongs to and the job it holds; telemetry keys are always there."""
+    found = []
+    for node in nodes.every(session):
+        view = nodes.view(session, node)
+        for lane in view["lanes"]:
+            job = session.get(Job, lane["job_id"]) if lane["job_id"] else None
+            own = {
+                "node": node.name,
+                "node_id": node.id,
+                "key": f"{node.name}/{lane['name']}",
+                "title": lane_title(lane),
+                "telemetry": NO_TELEMETRY | (lane["telemetry"] or {}),
+                "job": {"id": job.id, "name": job.name} if job else None,
+            }
+            found.append(lane | own)
+    return found
+
+
+def past_telemetry(session: Session) -> list[list[dict[str, Any]]]:
+    """What the instruments of each lane showed in the last minutes, oldest first."""
+    found = []
+    for lane in session.exec(select(Lane)):
+        query = select(Event).where(Event.kind == "telemetry", Event.lane_id == lane.id).order_by(col(Event.id).desc())
+        found.append([event_json(event) for event in reversed(list(session.exec(query.limit(NUM_TELEMETRY))))])
+    return found
+
+
+def best_marked(kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Checkpoints with `best` at the one that is the best of those kept, not at each that once was."""
+    scored = [one for one in kept if one["eval_loss"] is not None]
+    best = min(scored, key=lambda one: (one["eval_loss"], one["step"]), default=None)
+    return [one | {"best": one is best} for one in kept]
+
+
+def lane_title(lane: dict[str, Any]) -> str:
+    """A lane by its hardware: RTX 4090, 2 x H200, or CPU."""
+    names = [str(gpu.get("name", "GPU")).removeprefix("NVIDIA ").removeprefix("GeForce ") for gpu in lane["gpus"]]
+    if not names:
+        return str(lane["name"]).upper() if lane["kind"] == "cpu" else str(lane["name"])
+    return names[0] if len(names) == 1 else f"{len(names)} × {names[0]}"
+
+
+def job_card(session: Session, job: Job) -> dict[str, Any]:
+    """A job's view with the names of its datasets."""
+    dataset = session.get(Dataset, job.dataset_id)
+    named = [{"id": job.dataset_id, "name": dataset.name if dataset else f"dataset {job.dataset_id}"}]
+    return jobs.view(session, job) | {"datasets": named}
+
+
+def job_row(session: Session, job: Job) -> dict[str, Any]:
+    """A job's view as a line of a table: with a small curve and its best evaluation."""
+    losses = list(session.exec(select(Metric.loss).where(Metric.job_id == job.id).order_by(col(Metric.step))))
+    width = -(-len(losses) // NUM_CURVE_POINTS) or 1
+    groups = [[one for one in losses[i : i + width] if one is not None] for i in range(0, len(losses), width)]
+    curve = [sum(group) / len(group) for group in groups if group]
+    evaluated = [event.data.get("loss") for event in metrics.of_kind(session, job.id or 0, "eval")]
+    return job_card(session, job) | {"curve": curve, "best": min((x for x in evaluated if x is not None), default=None)}
+
+
+def curves(session: Session, job: Job) -> dict[str, Any]:
+    """The history that a chart starts from, and the figures beside it."""
+    assert job.id is not None
+    columns = metrics.read(session, job.id, None, None, MAX_POINTS)
+    history: dict[str, Any] = {name: [fewer_digits(one) for one in columns[name]] for name in HISTORY_COLUMNS}
+    history |= {"eval": columns["eval"], "num_steps": job.num_steps}
+    return {"history": history, "summary": summary(columns), "waiting": waiting_words(job)}
+
+
+def fewer_digits(value: float | int | None) -> float | int | None:
+    """Five digits are more than a chart can show, and halve the page."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def summary(columns: dict[str, Any]) -> dict[str, Any]:
+    last = {name: values[-1] if values else None for name, values in columns.items() if isinstance(values, list)}
+    pairs = zip(columns["eval"]["loss"], columns["eval"]["step"], strict=True)
+    best, best_step = min((pair for pair in pairs if pair[0] is not None), default=(None, None))
+    rate = f"{1 / last['step_s']:.3g} steps/s" if last["step_s"] else ""
+    return last | {"best": best, "best_step": best_step, "rate": rate}
+
+
+def waiting_words(job: Job) -> str:
+    if job.state in (JobState.QUEUED, JobState.CLAIMED, JobState.RUNNING):
+        return "The first point appears after the first step."
+    return "No step was made."
+
+
+def log_lines(session: Session, job_id: int) -> list[dict[str, Any]]:
+    """The newest lines of the log, oldest of them first."""
+    query = select(Event).where(Event.job_id == job_id, Event.kind == "log", col(Event.superseded).is_(False))
+    newest = session.exec(query.order_by(col(Event.id).desc()).limit(NUM_LOG_LINES))
+    return [{"level": "info", "text": ""} | event_json(event) for event in reversed(list(newest))]
+
+
+def samples(session: Session, job_id: int) -> list[dict[str, Any]]:
+    """The newest answer to each sample question."""
+    blank = {"prompt": "", "answer": "", "base_answer": None, "wanted": None, "step": 0}
+    newest = {event.data.get("prompt_id"): blank | event.data for event in metrics.of_kind(session, job_id, "sample")}
+    return list(newest.values())
+
+
+def phase_message(session: Session, job_id: int) -> str:
+    query = select(Event).where(Event.job_id == job_id, Event.kind == "state").order_by(col(Event.id).desc())
+    newest = session.exec(query).first()
+    return str(newest.data.get("message") or "") if newest else ""
+
+
+def can_resume(job: Job, kept: list[dict[str, Any]]) -> bool:
+    return job.state == JobState.PAUSED or (job.state in (JobState.FAILED, JobState.CANCELLED) and bool(kept))
+
+
+def job_page(session: Session, job_id: int) -> dict[str, Any]:
+    """Everything the page of a job shows."""
+    job = jobs.get(session, job_id)
+    own = {
+        "log": log_lines(session, job_id),
+        "samples": samples(session, job_id),
+        "stream": stream_url(session, "queue,telemetry", [job_id]),
+    }
+    return job_head(session, job_id) | curves(session, job) | own
+
+
+def job_head(session: Session, job_id: int) -> dict[str, Any]:
+    job = jobs.get(session, job_id)
+    kept, all_lanes, card = best_marked(checkpoints.view_all(session, job_id)), lanes(session), job_card(session, job)
+    return {
+        "job": card,
+        "checkpoints": kept,
+        "can_resume": can_resume(job, kept),
+        "phase_message": phase_message(session, job_id),
+        "lanes": all_lanes,
+        "lane": next((one for one in all_lanes if one["key"] == card["lane"]), None),
+    }
+
+
+def held_jobs(session: Session) -> list[Job]:
+    query = select(Job).where(col(Job.state).in_(HELD)).order_by(col(Job.state).desc(), col(Job.id))
+    return list(session.exec(query))
+
+
+def counts(session: Session) -> dict[str, int]:
+    return {"num_active": len(held_jobs(session)), "num_queued": len(jobs.in_queue_order(session))}
+
+
+def hero(session: Session) -> dict[str, Any]:
+    """The job shown large, running before preparing; None where no lane holds one."""
+    held = held_jobs(session)
+    waiting = jobs.in_queue_order(session)
+    ids = [job.id for job in [*held, *waiting][:20] if job.id]
+    found: dict[str, Any] = {
+        "hero": job_card(session, held[0]) if held else None,
+        "queue": [jobs.view(session, job) for job in waiting],
+        "stream": stream_url(session, job_ids=ids),
+    }
+    return found | curves(session, held[0]) if held else found
+
+
+def recent(session: Session) -> list[dict[str, Any]]:
+    """Jobs no lane holds and no queue: those that ended or pause, newest end first."""
+    idle = [state for state in JobState if state not in HELD and state != JobState.QUEUED]
+    query = select(Job).where(col(Job.state).in_(idle)).order_by(col(Job.ended_at).desc(), col(Job.id).desc())
+    return [job_row(session, job) for job in session.exec(query.limit(NUM_RECENT))]
+
+
+def dashboard(session: Session) -> dict[str, Any]:
+    own = {"lanes": lanes(session), "past": past_telemetry(session), "recent": recent(session)}
+    return own | counts(session) | hero(session)
+
+
+def is_new(session: Session) -> bool:
+    """Whether nobody has made a job yet."""
+    return session.exec(select(Job.id).limit(1)).first() is None
+
+
+def dataset_views(session: Session, limit: int, after: int | None = None) -> list[dict[str, Any]]:
+    return [datasets.view(row) for row in datasets.page(session, limit, after)]
+
+
+def adapter_views(session: Session, limit: int, after: int | None = None) -> list[dict[str, Any]]:
+    return [adapters.view(row) for row in adapters.page(session, limit, after)]
+
+
+def next_url(request: Request, rows: list[dict[str, Any]], limit: int) -> str | None:
+    """Address of the page after this one, with its filters kept."""
+    return str(request.url.include_query_params(after=rows[-1]["id"])) if len(rows) == limit else None
+
+
+def act(session: Session, job_id: int, action: str, who: str, save: bool) -> str:
+    """Do what a button asks of a job; returns the sentence to show. Raises `Conflict` where the state forbids it."""
+    job = jobs.get(session, job_id)
+    if action == "cancel":
+        control.cancel(session, job, who, save=save)
+        held = job.state in HELD
+        kept = "A checkpoint is saved first." if save else "The steps since the last checkpoint are dropped."
+        return f"Stopping {job.name}. {kept}" if held else f"Stopped {job.name}."
+    {"pause": control.pause, "resume": control.resume, "retry": control.retry}[action](session, job, who)
+    session.flush()
+    place = jobs.position_of(session, job)
+    return f"Pausing {job.name}. A checkpoint is saved first." if action == "pause" else f"Queued at place {place}."

@@ -1,0 +1,37 @@
+"""Parameters that several routes share: paging, and who it is that asks."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+
+from app.services.base_models import BaseModels
+from app.storage import Storage
+
+Limit = Annotated[int, Query(ge=1, le=500, description="at most so many items")]
+Cursor = Annotated[int | None, Query(ge=0, le=2**62, description="`next` of the page before")]
+
+
+def page_of(rows: Sequence[Any], views: list[dict[str, Any]], limit: int) -> dict[str, Any]:
+    """A page of a list; `next` is the cursor of the page after it, or null at the end."""
+    return {"items": views, "next": rows[-1].id if len(rows) == limit else None}
+
+
+def _who(request: Request) -> str:
+    """Who asks, as the job's history names them: a browser's session, or a client with the token."""
+    return "api" if request.headers.get("authorization") else "page"
+
+
+def _storage(request: Request) -> Storage:
+    storage: Storage = request.app.state.storage
+    return storage
+
+
+def _models(request: Request) -> BaseModels:
+    models: BaseModels = request.app.state.base_models
+    return models
+
+
+Who = Annotated[str, Depends(_who)]
+StorageDep = Annotated[Storage, Depends(_storage)]
+ModelsDep = Annotated[BaseModels, Depends(_models)]

@@ -1,0 +1,237 @@
+"""What workers report of a job they hold: claim, beat, end; and what happens when they fall silent."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.db import announce_work
+from app.errors import Fenced
+from app.models import HELD, Adapter, Attempt, Dataset, Event, Job, JobState, Lane, utc_now
+from app.services import adapters, control, events, ingest, jobs
+
+
+def claim(session: Session, lane: Lane, lease_s: float) -> dict[str, Any] | None:
+    """Give the lane the best job it can train, or None. A job the lane still held is taken from it first."""
+    for held in session.exec(select(Job).where(Job.lane_id == lane.id, col(Job.state).in_(HELD))):
+        lose(session, held, "worker_restarted", "Its worker was started again while it held the job.")
+    job = next((one for one in jobs.in_queue_order(session) if jobs.waiting_for(session, one) is None), None)
+    lane.idle = job is None
+    lane.last_seen_at = utc_now()
+    session.add(lane)
+    if job is None:
+        return None
+    resume = None if job.fresh_start else control.newest_checkpoint(session, job)
+    job.attempt += 1
+    job.claim_token = secrets.token_urlsafe(24)
+    job.lane_id = lane.id
+    job.lease_until = time.time() + lease_s
+    job.started_at = job.started_at or utc_now()
+    attempt = Attempt(
+        job_id=job.id or 0,
+        number=job.attempt,
+        claim_token=job.claim_token,
+        lane_id=lane.id,
+        resume_step=resume.step if resume else 0,
+    )
+    session.add(attempt)
+    job.phase = "claimed"
+    jobs.become(session, job, JobState.CLAIMED, f"Taken by {jobs.lane_name(session, lane.id)}")
+    return {
+        "job_id": job.id,
+        "attempt": job.attempt,
+        "claim_token": job.claim_token,
+        "name": job.name,
+        "kind": job.kind,
+        "model": job.model,
+        "config": job.config,
+        "dataset": _dataset(session, job.dataset_id),
+        "validation_dataset": _dataset(session, job.config.get("validation_dataset_id")),
+        "resume": resume
+        and {"attempt": resume.attempt, "step": resume.step, "path": resume.path, "files": resume.files},
+        "lease_s": lease_s,
+    }
+
+
+def _dataset(session: Session, dataset_id: int | None) -> dict[str, Any] | None:
+    dataset = session.get(Dataset, dataset_id) if dataset_id is not None else None
+    if dataset is None:
+        return None
+    return {"id": dataset.id, "name": dataset.name, "sha256": dataset.sha256, "size": dataset.size}
+
+
+def get_attempt(session: Session, job_id: int, number: int, token: str) -> tuple[Job, Attempt]:
+    """The attempt that really was given this token; raises `Fenced` otherwise."""
+    job = jobs.get(session, job_id)
+    attempt = session.exec(select(Attempt).where(Attempt.job_id == job_id, Attempt.number == number)).first()
+    if attempt is None or not secrets.compare_digest(attempt.claim_token.encode(), token.encode()):
+        raise Fenced
+    return job, attempt
+
+
+def holds(job: Job, attempt: Attempt) -> bool:
+    return job.state in HELD and job.attempt == attempt.number
+
+
+def get_held(session: Session, job_id: int, number: int, token: str) -> tuple[Job, Attempt]:
+    """The job, where this attempt holds it now; raises `Fenced` otherwise."""
+    job, attempt = get_attempt(session, job_id, number, token)
+    if not holds(job, attempt):
+        raise Fenced
+    return job, attempt
+
+
+def beat(
+    session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]], lease_s: float, earlier: bool
+) -> dict[str, Any]:
+    """Take the events, renew the lease, answer with what is asked of the trainer.
+
+    `earlier` says that these come from the spool of an attempt that has ended; a living one must hear that it was fenced.
+    """
+    if earlier:
+        return _late_beat(session, job, attempt, reported)
+    if not holds(job, attempt):
+        raise Fenced
+    job.lease_until = time.time() + lease_s
+    session.add(job)
+    ingest.take(session, job, attempt, reported)
+    commands = []
+    if job.asked:
+        commands.append("stop" if job.asked == "cancel" and job.stop_now else job.asked)
+    if job.save_asked:
+        commands.append("save")
+        job.save_asked = False
+    return {"commands": commands, "seq": attempt.last_seq}
+
+
+def _late_beat(session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Steps that a fenced attempt made before the point from which its successor goes on are still welcome."""
+    successor = session.exec(
+        select(Attempt).where(Attempt.job_id == job.id, Attempt.number == attempt.number + 1)
+    ).first()
+    if successor is None:
+        raise Fenced
+    ingest.take_late(session, job, attempt, reported, up_to_step=successor.resume_step)
+    return {"commands": [], "seq": attempt.last_seq}
+
+
+def end(session: Session, job: Job, attempt: Attempt, report: dict[str, Any]) -> None:
+    """Bring the job into the state its attempt ended in; saying the same twice changes nothing."""
+    if attempt.reported:
+        return
+    if not holds(job, attempt):
+        raise Fenced
+    attempt.reported = True
+    outcome, error = report["outcome"], report.get("error")
+    if outcome == "succeeded":
+        _succeed(session, job, attempt, report)
+    elif outcome == "failed":
+        _finish(session, job, attempt, JobState.FAILED, error)
+    elif outcome in ("cancelled", "paused", "released") or job.asked:
+        _set_aside(session, job, attempt, outcome)
+    else:
+        _crash(session, job, attempt, error or {}, report.get("exit"))
+
+
+def _succeed(session: Session, job: Job, attempt: Attempt, report: dict[str, Any]) -> None:
+    if job.state == JobState.CLAIMED:
+        jobs.become(session, job, JobState.RUNNING)
+    adapters.register(session, job, attempt.number, report.get("adapter") or {})
+    job.error = None
+    _finish(session, job, attempt, JobState.SUCCEEDED, None)
+
+
+def _finish(session: Session, job: Job, attempt: Attempt, state: JobState, error: dict[str, Any] | None) -> None:
+    attempt.outcome, attempt.error, attempt.ended_at = state, error, utc_now()
+    session.add(attempt)
+    if error is not None:
+        job.error = {"code": error.get("code"), "message": error.get("message"), "advice": error.get("advice")}
+    jobs.become(session, job, state, (error or {}).get("message") or "")
+
+
+def _set_aside(session: Session, job: Job, attempt: Attempt, outcome: str) -> None:
+    """Cancelled or paused as was asked; else back into the queue, which is no fault of the job's."""
+    if job.asked == "cancel" or (outcome == "cancelled" and job.asked is None):
+        _finish(session, job, attempt, JobState.CANCELLED, None)
+    elif job.asked == "pause" or outcome == "paused":
+        _finish(session, job, attempt, JobState.PAUSED, None)
+    else:
+        attempt.outcome, attempt.ended_at = "released", utc_now()
+        session.add(attempt)
+        jobs.become(session, job, JobState.QUEUED, "Its worker was stopped; it goes on from its newest checkpoint")
+
+
+def _crash(
+    session: Session, job: Job, attempt: Attempt, error: dict[str, Any], exit_status: dict[str, Any] | None
+) -> None:
+    """The trainer ended by itself: queued again while there is hope, else failed."""
+    cause = {"code": error.get("code") or "crashed", "exit": exit_status}
+    stepped = select(Event.id).where(Event.job_id == job.id, Event.attempt == attempt.number, Event.kind == "step")
+    again = job.last_fault == cause and session.exec(stepped.limit(1)).first() is None
+    if again:
+        error = error | {
+            "message": f"{error.get('message', 'The trainer crashed.')} It happened twice without a step between."
+        }
+    _count_fault(session, job, attempt, cause, error, hopeless=again)
+
+
+def _count_fault(
+    session: Session, job: Job, attempt: Attempt, cause: dict[str, Any], error: dict[str, Any], hopeless: bool = False
+) -> None:
+    job.faults += 1
+    job.last_fault = cause
+    if hopeless or job.faults > job.retries:
+        _finish(session, job, attempt, JobState.FAILED, error)
+        return
+    attempt.outcome, attempt.error, attempt.ended_at = "fault", error, utc_now()
+    session.add(attempt)
+    events.log(session, job, f"{error.get('message')} Queued again ({job.faults} of {job.retries} faults).", "warning")
+    jobs.become(session, job, JobState.QUEUED, error.get("message") or "")
+
+
+def lose(session: Session, job: Job, code: str, message: str) -> None:
+    """Take the job from a worker that fell silent or was started anew."""
+    attempt = session.exec(select(Attempt).where(Attempt.job_id == job.id, Attempt.number == job.attempt)).one()
+    error = {"code": code, "message": message, "advice": "It goes on from its newest checkpoint on the next free lane."}
+    if job.asked:
+        _set_aside(session, job, attempt, "lost")
+    else:
+        _count_fault(session, job, attempt, {"code": code, "exit": None}, error)
+
+
+def reap(session: Session) -> int:
+    """Take back every job whose lease ran out; returns how many."""
+    late = list(session.exec(select(Job).where(col(Job.state).in_(HELD), col(Job.lease_until) < time.time())))
+    for job in late:
+        lose(session, job, "lease_lost", f"{jobs.lane_name(session, job.lane_id)} fell silent.")
+    return len(late)
+
+
+def extend_leases(session: Session, lease_s: float) -> None:
+    """Called when the web process starts: its own absence must not cost a worker its job."""
+    for job in session.exec(select(Job).where(col(Job.state).in_(HELD))):
+        job.lease_until = time.time() + 2 * lease_s
+        session.add(job)
+    announce_work(session)
+
+
+def release_waiting(session: Session, dataset: Dataset) -> None:
+    """Once a dataset is judged: its waiting jobs may be claimed, or are cancelled with its error."""
+    announce_work(session)
+    if dataset.state == "ready":
+        return
+    waiting = select(Job).where(Job.dataset_id == dataset.id, Job.state == JobState.QUEUED)
+    for job in session.exec(waiting):
+        job.error = {
+            "code": "dataset_refused",
+            "message": f"Dataset {dataset.id} is {dataset.state}: {dataset.error}",
+            "advice": "Mend the dataset, add it again, and clone this job onto it.",
+        }
+        jobs.become(session, job, JobState.CANCELLED, job.error["message"])
+
+
+def ended_view(session: Session, job: Job) -> dict[str, Any]:
+    """What a worker hears when it reported an end."""
+    return {"state": job.state, "adapter_id": session.exec(select(Adapter.id).where(Adapter.job_id == job.id)).first()}

@@ -1,0 +1,125 @@
+"""What people ask of a job: cancel, pause, resume, retry, save, another priority, a clone."""
+
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.errors import Conflict
+from app.models import HELD, PRIORITIES, Checkpoint, Job, JobState
+from app.schemas import read_config
+from app.services import events, jobs
+
+WORDS = {
+    "queued": "queued",
+    "claimed": "being prepared",
+    "running": "running",
+    "paused": "paused",
+    "failed": "failed",
+    "cancelled": "stopped",
+    "succeeded": "finished",
+}
+
+
+def _refuse(job: Job, action: str, hint: str = "") -> Conflict:
+    return Conflict(f"Job {job.id} is {WORDS[job.state]} and cannot {action}.{hint and ' ' + hint}")
+
+
+def cancel(session: Session, job: Job, who: str, save: bool = True) -> None:
+    """Stop the job: at once where no worker holds it, else when its row in flight is through (or at once, unsaved)."""
+    if job.state in (JobState.QUEUED, JobState.PAUSED):
+        jobs.note(session, job, who, "cancel")
+        jobs.become(session, job, JobState.CANCELLED, "Stopped before it ran on")
+    elif job.state in HELD:
+        jobs.note(session, job, who, "cancel", {"save": save})
+        job.asked, job.stop_now = "cancel", job.stop_now or not save
+        events.record_state(session, job, "Stopping")
+        jobs.announce_queue(session, job)
+    else:
+        raise _refuse(job, "be cancelled")
+
+
+def pause(session: Session, job: Job, who: str) -> None:
+    """Save a checkpoint and give the lane back; `resume` goes on from there."""
+    if job.state not in HELD:
+        hint = "Lower its priority to let others go first." if job.state == JobState.QUEUED else ""
+        raise _refuse(job, "be paused", hint)
+    if job.asked == "cancel":
+        raise Conflict(f"Job {job.id} is stopping already.")
+    jobs.note(session, job, who, "pause")
+    job.asked = "pause"
+    events.record_state(session, job, "Pausing")
+    jobs.announce_queue(session, job)
+
+
+def save(session: Session, job: Job, who: str) -> None:
+    """Write a checkpoint after the step in flight."""
+    if job.state not in HELD:
+        raise _refuse(job, "save a checkpoint")
+    jobs.note(session, job, who, "save")
+    job.save_asked = True
+    session.add(job)
+
+
+def newest_checkpoint(session: Session, job: Job) -> Checkpoint | None:
+    """The newest checkpoint whose files are all here with good hashes."""
+    query = (
+        select(Checkpoint)
+        .where(
+            Checkpoint.job_id == job.id,
+            col(Checkpoint.complete).is_(True),
+            col(Checkpoint.superseded).is_(False),
+            col(Checkpoint.retired).is_(False),
+        )
+        .order_by(col(Checkpoint.step).desc(), col(Checkpoint.attempt).desc())
+    )
+    return session.exec(query).first()
+
+
+def resume(session: Session, job: Job, who: str) -> None:
+    """Queue the job again, to go on from its newest checkpoint."""
+    if job.state not in (JobState.PAUSED, JobState.FAILED, JobState.CANCELLED):
+        raise _refuse(job, "be resumed")
+    checkpoint = newest_checkpoint(session, job)
+    if checkpoint is None and job.state != JobState.PAUSED:
+        raise Conflict(f"Job {job.id} has no checkpoint to go on from; use retry (or clone) to start it anew.")
+    jobs.note(session, job, who, "resume", {"step": checkpoint.step if checkpoint else 0})
+    _queue_again(session, job, f"Queued again, from step {checkpoint.step if checkpoint else 0}")
+
+
+def retry(session: Session, job: Job, who: str) -> None:
+    """Queue the job again, from step 0 with the same configuration."""
+    if job.state != JobState.FAILED:
+        hint = "Use resume or clone." if job.state in (JobState.CANCELLED, JobState.PAUSED) else ""
+        raise _refuse(job, "be tried again", hint)
+    jobs.note(session, job, who, "retry")
+    job.fresh_start = True
+    _queue_again(session, job, "Queued again, from the start")
+
+
+def _queue_again(session: Session, job: Job, message: str) -> None:
+    job.error, job.last_fault, job.faults = None, None, 0
+    job.place = jobs.next_place(session)
+    jobs.become(session, job, JobState.QUEUED, message)
+
+
+def set_priority(session: Session, job: Job, priority: str, who: str) -> None:
+    if job.state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
+        raise _refuse(job, "change its priority")
+    jobs.note(session, job, who, "priority", {"priority": priority})
+    job.priority = PRIORITIES[priority]
+    session.add(job)
+    session.flush()
+    jobs.announce_queue(session, job)
+
+
+def clone(session: Session, job: Job, changes: dict[str, Any], who: str) -> Job:
+    """A new job like this one, with the configuration keys given changed."""
+    config = read_config(job.config | changes)
+    new = jobs.NewJob(
+        dataset_id=job.dataset_id,
+        model=job.model,
+        name=job.name,
+        priority=jobs.PRIORITY_NAMES[job.priority],
+        retries=job.retries,
+    )
+    return jobs.create(session, new, config, who)

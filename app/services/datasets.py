@@ -1,0 +1,161 @@
+"""Datasets: received, checked by a child process, listed with what was found."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import insert
+from sqlmodel import Session, col, select
+
+from app.errors import Conflict, NotFound
+from app.hub import iso
+from app.models import Dataset, Finding
+from app.services import attempts, events
+from app.storage import Received, Storage, plain_name
+
+NUM_REASONS = 3
+
+
+def receive(session: Session, storage: Storage, received: Received, name: str) -> tuple[Dataset, bool]:
+    """The dataset of a received file, and whether its bytes were here already."""
+    known = session.exec(select(Dataset).where(Dataset.sha256 == received.sha256)).first()
+    if known is not None and known.state != "failed":
+        received.drop()
+        return known, True
+    received.keep(storage.dataset(received.sha256))
+    dataset = known or Dataset(name="", sha256=received.sha256, size=received.size)
+    dataset.name = plain_name(name, f"dataset-{received.sha256[:8]}.jsonl")
+    dataset.state, dataset.error, dataset.progress = "checking", None, 0.0
+    session.add(dataset)
+    session.flush()
+    announce(session, dataset)
+    return dataset, False
+
+
+def announce(session: Session, dataset: Dataset) -> None:
+    short = ("id", "name", "state", "progress", "num_records", "num_valid", "error")
+    events.record(session, "dataset", {key: getattr(dataset, key) for key in short})
+
+
+def get(session: Session, dataset_id: int) -> Dataset:
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None:
+        raise NotFound(f"There is no dataset {dataset_id}.")
+    return dataset
+
+
+def get_ready(session: Session, dataset_id: int) -> Dataset:
+    dataset = get(session, dataset_id)
+    if dataset.state in ("receiving", "checking"):
+        raise Conflict(f"Dataset {dataset_id} is still being checked.")
+    return dataset
+
+
+def page(session: Session, limit: int, after: int | None) -> list[Dataset]:
+    """Datasets, newest first."""
+    query = select(Dataset).order_by(col(Dataset.id).desc()).limit(limit)
+    return list(session.exec(query.where(col(Dataset.id) < after) if after is not None else query))
+
+
+def being_checked(session: Session) -> list[Dataset]:
+    return list(session.exec(select(Dataset).where(Dataset.state == "checking").order_by(col(Dataset.id))))
+
+
+def begin_check(session: Session, dataset: Dataset) -> None:
+    """Forget what an interrupted check had found."""
+    for finding in session.exec(select(Finding).where(Finding.dataset_id == dataset.id)):
+        session.delete(finding)
+
+
+def add_findings(session: Session, dataset: Dataset, found: Iterable[dict[str, Any]]) -> None:
+    keys = ("kind", "severity", "line", "field", "message", "excerpt", "other_line")
+    rows = [{"dataset_id": dataset.id} | {key: one.get(key) for key in keys} for one in found]
+    if rows:
+        session.execute(insert(Finding), rows)
+
+
+def note_progress(session: Session, dataset: Dataset, share: float) -> None:
+    dataset.progress = min(max(share, 0.0), 1.0)
+    session.add(dataset)
+    announce(session, dataset)
+
+
+def judge(session: Session, dataset: Dataset, report: dict[str, Any]) -> None:
+    """Ready, or refused where nothing in it can be trained; waiting jobs go on or are cancelled."""
+    dataset.num_records, dataset.num_valid = report["num_records"], report["num_valid"]
+    dataset.findings, dataset.statistics = report["findings"], report.get("statistics")
+    dataset.progress = 1.0
+    dataset.state = "ready" if dataset.num_valid else "refused"
+    if not dataset.num_valid:
+        dataset.error = _first_reasons(session, dataset)
+    _settle(session, dataset)
+
+
+def fail(session: Session, dataset: Dataset, message: str) -> None:
+    """The check itself broke down; the same bytes may be sent again."""
+    dataset.state, dataset.error = "failed", message
+    _settle(session, dataset)
+
+
+def _settle(session: Session, dataset: Dataset) -> None:
+    session.add(dataset)
+    session.flush()
+    announce(session, dataset)
+    attempts.release_waiting(session, dataset)
+
+
+def _first_reasons(session: Session, dataset: Dataset) -> str:
+    query = select(Finding).where(Finding.dataset_id == dataset.id, Finding.severity == "error")
+    rows = session.exec(query.order_by(col(Finding.line), col(Finding.id)).limit(NUM_REASONS))
+    reasons = " ".join(f"Line {row.line}: {row.message.rstrip('.')}." for row in rows)
+    return f"No line of it can be trained. {reasons}".strip()
+
+
+def findings(
+    session: Session, dataset_id: int, kind: str | None, severity: str | None, limit: int, after: int | None
+) -> list[Finding]:
+    """Findings in the order of their lines."""
+    get(session, dataset_id)
+    query = select(Finding).where(Finding.dataset_id == dataset_id).order_by(col(Finding.id)).limit(limit)
+    if kind is not None:
+        query = query.where(Finding.kind == kind)
+    if severity is not None:
+        query = query.where(Finding.severity == severity)
+    return list(session.exec(query.where(col(Finding.id) > after) if after is not None else query))
+
+
+def findings_of_line(session: Session, dataset_id: int, line: int) -> list[dict[str, Any]]:
+    rows = session.exec(select(Finding).where(Finding.dataset_id == dataset_id, Finding.line == line))
+    return [finding_view(row) for row in rows]
+
+
+def finding_view(row: Finding) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "id": row.id,
+        "kind": row.kind,
+        "severity": row.severity,
+        "line": row.line,
+        "field": row.field,
+        "message": row.message,
+        "excerpt": row.excerpt,
+    }
+    return view if row.other_line is None else view | {"other_line": row.other_line}
+
+
+def view(dataset: Dataset) -> dict[str, Any]:
+    """The dataset as the contract shows it."""
+    return {
+        "id": dataset.id,
+        "name": dataset.name,
+        "state": dataset.state,
+        "version": dataset.version,
+        "parent_id": dataset.parent_id,
+        "sha256": dataset.sha256,
+        "size": dataset.size,
+        "num_records": dataset.num_records,
+        "num_valid": dataset.num_valid,
+        "findings": dataset.findings,
+        "progress": dataset.progress,
+        "statistics": dataset.statistics,
+        "error": dataset.error,
+        "created_at": iso(dataset.created_at),
+    }

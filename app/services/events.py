@@ -1,0 +1,111 @@
+"""Events: written with what they tell of, in one transaction; read back for streams that start late or fell behind."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, or_
+from sqlmodel import Session, col, delete, select
+
+from app.db import announce
+from app.hub import Entry, to_entry
+from app.models import Event, Job, Mark, utc_now
+
+PRUNED = "newest_pruned_event"
+PRUNABLE = ("telemetry", "queue", "node", "dataset")
+TOPICS = ("state", "queue", "node", "telemetry", "dataset")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a stream shows: all events of some jobs with their lanes' telemetry, and whole topics."""
+
+    jobs: frozenset[int] = frozenset()
+    topics: frozenset[str] = frozenset()
+
+    def holds(self, entry: Entry) -> bool:
+        return entry.kind in self.topics or entry.job_id in self.jobs or entry.lane_job_id in self.jobs
+
+    def clause(self) -> Any:
+        return or_(
+            col(Event.kind).in_(self.topics),
+            col(Event.job_id).in_(self.jobs),
+            col(Event.lane_job_id).in_(self.jobs),
+        )
+
+
+def without_nan(value: Any) -> Any:
+    """The value with NaN and infinities as null, as they may not stand in JSON."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_nan(one) for one in value]
+    return value
+
+
+def record(session: Session, kind: str, data: dict[str, Any], **columns: Any) -> Event:
+    """Store an event; the streams hear of it when the session commits."""
+    event = Event(kind=kind, data=without_nan(data), **columns)
+    session.add(event)
+    session.flush()
+    announce(session, event)
+    return event
+
+
+def record_of_job(session: Session, job: Job, kind: str, data: dict[str, Any]) -> Event:
+    """Store an event the server itself makes for a job. Its sequence number is negative, so that it meets no trainer's."""
+    job.server_seq += 1
+    return record(session, kind, data, job_id=job.id, attempt=job.attempt, seq=-job.server_seq)
+
+
+def record_state(session: Session, job: Job, message: str = "", **more: Any) -> Event:
+    """Tell of the job's state as it stands now."""
+    data = {"state": job.state, "phase": job.phase, "message": message, "asked": job.asked}
+    return record_of_job(session, job, "state", data | more)
+
+
+def newest_id(session: Session) -> int:
+    return session.exec(select(func.max(Event.id))).one() or 0
+
+
+def newest_id_of_job(session: Session, job_id: int) -> int:
+    return session.exec(select(func.max(Event.id)).where(Event.job_id == job_id)).one() or 0
+
+
+def pruned_id(session: Session) -> int:
+    mark = session.get(Mark, PRUNED)
+    return mark.value if mark else 0
+
+
+def read_page(session: Session, wanted: Wanted, cursor: int, up_to: int, limit: int) -> list[Entry]:
+    """The next events after the cursor, oldest first, without those that a later attempt superseded."""
+    query = (
+        select(Event)
+        .where(col(Event.id) > cursor, col(Event.id) <= up_to, col(Event.superseded).is_(False), wanted.clause())
+        .order_by(col(Event.id))
+        .limit(limit)
+    )
+    return [to_entry(event) for event in session.exec(query)]
+
+
+def prune(session: Session, before: datetime, kinds: Collection[str] = PRUNABLE) -> int:
+    """Throw away old events of machines and lists; what happened to a job stays. Returns how many went."""
+    old = (col(Event.kind).in_(kinds), col(Event.job_id).is_(None), col(Event.at) < before)
+    newest = session.exec(select(func.max(Event.id)).where(*old)).one()
+    if newest is None:
+        return 0
+    count = session.exec(delete(Event).where(*old)).rowcount
+    session.merge(Mark(name=PRUNED, value=newest))
+    return count
+
+
+def log(session: Session, job: Job, text: str, level: str = "info") -> None:
+    record_of_job(session, job, "log", {"level": level, "text": text})
+
+
+def now_or(moment: datetime | None) -> datetime:
+    return moment or utc_now()

@@ -1,0 +1,236 @@
+"""Jobs: made, listed, shown. What people ask of a job is in `control`, what workers report in `attempts`."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import func, tuple_
+from sqlmodel import Session, col, select
+
+from app.db import announce_work
+from app.errors import Conflict, NotFound, WrongInput
+from app.hub import iso
+from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node, utc_now
+from app.schemas import TrainingConfig, field_errors, read_config
+from app.services import events
+from app.services.base_models import BaseModels
+
+PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
+NOT_YET = {
+    "datasets": "mixing several datasets",
+    "recipe": "recipes",
+    "from_adapter": "going on from an existing adapter",
+    "needs": "asking for GPUs, memory, labels or a node",
+    "depends_on": "waiting for other jobs",
+    "start_after": "starting later",
+    "max_duration_s": "a maximum duration",
+}
+
+
+class NewJob(BaseModel):
+    """The body of `POST /api/jobs`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_id: int
+    model: str = Field(min_length=1, max_length=500)
+    name: str | None = Field(None, max_length=200)
+    config: dict[str, Any] = Field(default_factory=dict)
+    priority: Literal["urgent", "high", "normal", "low"] = "normal"
+    retries: int = Field(5, ge=0, le=100)
+    kind: Literal["train"] = "train"
+
+
+def read_new_job(body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]:
+    """Check a body whole; raises `WrongInput` that names every wrong field at once."""
+    if not isinstance(body, dict):
+        raise WrongInput("The body must be a JSON object.", [{"field": "body", "message": "must be a JSON object"}])
+    wrong: list[dict[str, str]] = []
+    known = {}
+    for key, value in body.items():
+        if key in NOT_YET and value is not None:
+            wrong.append(
+                {"field": key, "message": f"{NOT_YET[key]} is not supported by this version yet; leave it out"}
+            )
+        elif value is not None:
+            known[key] = value
+    new, config = None, None
+    try:
+        new = NewJob.model_validate(known)
+    except ValidationError as error:
+        wrong += field_errors(error)
+    if isinstance(known.get("config", {}), dict):
+        try:
+            config = read_config(known.get("config", {}))
+        except WrongInput as error:
+            wrong += error.detail
+    if isinstance(known.get("model"), str) and known["model"] and (problem := models.problem(known["model"])):
+        wrong.append({"field": "model", "message": problem})
+    if wrong or new is None or config is None:
+        raise WrongInput("; ".join(f"{one['field']}: {one['message']}" for one in wrong), wrong)
+    return new, config
+
+
+def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> Job:
+    """Queue a job; raises `WrongInput` for an unknown dataset and `Conflict` for one that cannot be trained."""
+    dataset = _usable_dataset(session, new.dataset_id, "dataset_id")
+    if config.validation_dataset_id is not None:
+        _usable_dataset(session, config.validation_dataset_id, "config.validation_dataset_id")
+    assert dataset.id is not None
+    job = Job(
+        kind=new.kind,
+        name=new.name or f"{dataset.name.rsplit('.', 1)[0]} on {new.model.rsplit('/', 1)[-1]}",
+        dataset_id=dataset.id,
+        model=new.model,
+        config=config.model_dump(),
+        priority=PRIORITIES[new.priority],
+        place=next_place(session),
+        retries=new.retries,
+    )
+    session.add(job)
+    session.flush()
+    note(session, job, who, "create")
+    events.record_state(session, job, "Added to the queue")
+    announce_queue(session, job)
+    announce_work(session)
+    return job
+
+
+def _usable_dataset(session: Session, dataset_id: int, field: str) -> Dataset:
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None:
+        detail = [{"field": field, "message": f"there is no dataset {dataset_id}"}]
+        raise WrongInput(f"{field}: there is no dataset {dataset_id}", detail)
+    if dataset.state in ("refused", "failed"):
+        raise Conflict(f"Dataset {dataset_id} is {dataset.state}: {dataset.error}")
+    return dataset
+
+
+def next_place(session: Session) -> int:
+    return (session.exec(select(func.max(Job.place))).one() or 0) + 1
+
+
+def get(session: Session, job_id: int) -> Job:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def note(session: Session, job: Job, who: str, action: str, detail: dict[str, Any] | None = None) -> None:
+    """Write down who did what to the job."""
+    assert job.id is not None
+    session.add(History(job_id=job.id, who=who, action=action, detail=detail))
+
+
+def announce_queue(session: Session, *changed: Job) -> None:
+    rows = [{"id": j.id, "name": j.name, "state": j.state, "priority": PRIORITY_NAMES[j.priority]} for j in changed]
+    events.record(session, "queue", {"jobs": rows})
+
+
+def become(session: Session, job: Job, state: JobState, message: str = "", **more: Any) -> None:
+    """Move the job to a state the table allows; raises `Conflict` otherwise."""
+    if not JobState(job.state).may_become(state):
+        raise Conflict(f"Job {job.id} is {job.state} and cannot become {state}.")
+    job.state = state
+    if state is JobState.QUEUED:
+        job.queued_at, job.ended_at, job.phase, job.lane_id = utc_now(), None, None, None
+        announce_work(session)
+    elif state not in (JobState.CLAIMED, JobState.RUNNING):
+        job.ended_at = utc_now() if state is not JobState.PAUSED else None
+        job.phase, job.lane_id, job.eta_s = None, None, None
+    if state not in (JobState.CLAIMED, JobState.RUNNING):
+        job.asked, job.stop_now, job.save_asked, job.lease_until = None, False, False, None
+    session.add(job)
+    events.record_state(session, job, message, **more)
+    announce_queue(session, job)
+
+
+def in_queue_order(session: Session) -> list[Job]:
+    """Queued jobs, next first: by priority, then place."""
+    order = (col(Job.priority), col(Job.place), col(Job.id))
+    return list(session.exec(select(Job).where(Job.state == JobState.QUEUED).order_by(*order)))
+
+
+def position_of(session: Session, job: Job) -> int | None:
+    """The place in the order of claiming, 1 = next."""
+    if job.state != JobState.QUEUED:
+        return None
+    key = tuple_(col(Job.priority), col(Job.place), col(Job.id))
+    before = select(func.count()).where(Job.state == JobState.QUEUED, key < (job.priority, job.place, job.id))
+    return session.exec(before).one() + 1
+
+
+def waiting_for(session: Session, job: Job) -> dict[str, Any] | None:
+    """Why a queued job is not claimed yet, beyond its turn."""
+    if job.state != JobState.QUEUED:
+        return None
+    dataset = session.get(Dataset, job.dataset_id)
+    if dataset is not None and dataset.state in ("receiving", "checking"):
+        return {"kind": "dataset", "id": dataset.id, "message": f"waits until dataset {dataset.id} is checked"}
+    return None
+
+
+def lane_name(session: Session, lane_id: int | None) -> str | None:
+    """The lane as people know it: node/lane."""
+    lane = session.get(Lane, lane_id) if lane_id else None
+    node = session.get(Node, lane.node_id) if lane else None
+    return f"{node.name}/{lane.name}" if lane and node else None
+
+
+def view(session: Session, job: Job) -> dict[str, Any]:
+    """The job as the contract shows it."""
+    adapter_id = session.exec(select(Adapter.id).where(Adapter.job_id == job.id)).first()
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "name": job.name,
+        "state": job.state,
+        "asked": job.asked,
+        "phase": job.phase,
+        "waiting_for": waiting_for(session, job),
+        "position": position_of(session, job),
+        "priority": PRIORITY_NAMES[job.priority],
+        "attempt": job.attempt,
+        "step": job.step,
+        "num_steps": job.num_steps,
+        "epoch": job.epoch,
+        "eta_s": job.eta_s,
+        "expected_start_at": None,
+        "expected_end_at": expected_end(job),
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "ended_at": iso(job.ended_at),
+        "dataset_ids": [job.dataset_id],
+        "model": job.model,
+        "config": job.config | {k: v for k, v in job.resolved.items() if k in job.config},
+        "resolved": job.resolved,
+        "estimate": None,
+        "retries": job.retries,
+        "lane": lane_name(session, job.lane_id),
+        "adapter_id": adapter_id,
+        "last_event_id": events.newest_id_of_job(session, job.id or 0),
+        "error": job.error,
+    }
+
+
+def expected_end(job: Job) -> str | None:
+    if job.state != JobState.RUNNING or job.eta_s is None:
+        return None
+    return iso(datetime.fromtimestamp(utc_now().timestamp() + job.eta_s).astimezone())
+
+
+def page(session: Session, limit: int, after: int | None, state: str | None = None) -> list[Job]:
+    """Jobs, newest first."""
+    query = select(Job).order_by(col(Job.id).desc()).limit(limit)
+    if after is not None:
+        query = query.where(col(Job.id) < after)
+    if state is not None:
+        query = query.where(Job.state == state)
+    return list(session.exec(query))
+
+
+def history(session: Session, job_id: int) -> list[dict[str, Any]]:
+    get(session, job_id)
+    rows = session.exec(select(History).where(History.job_id == job_id).order_by(col(History.id)))
+    return [{"at": iso(row.at), "who": row.who, "action": row.action, "detail": row.detail} for row in rows]

@@ -1,0 +1,98 @@
+"""Curves of a job: one entry a step, thinned so that every spike stays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.hub import iso
+from app.models import Event, Metric
+from app.services import jobs
+
+COLUMNS = ("step", "loss", "learning_rate", "grad_norm", "num_tokens", "num_targets", "tokens_per_s", "step_s", "epoch")
+EXTREMES = ("loss", "grad_norm")
+TELEMETRY = (
+    "vram_used",
+    "vram_total",
+    "gpu_util",
+    "temperature",
+    "power",
+    "ram_used",
+    "ram_total",
+    "cpu_util",
+    "disk_free",
+)
+
+
+def read(session: Session, job_id: int, from_step: int | None, to_step: int | None, max_points: int) -> dict[str, Any]:
+    """Columns of the steps asked for, at most `max_points` of them, with evaluations and telemetry beside them."""
+    jobs.get(session, job_id)
+    query = select(*[getattr(Metric, name) for name in (*COLUMNS, "at", "attempt")]).where(Metric.job_id == job_id)
+    if from_step is not None:
+        query = query.where(col(Metric.step) >= from_step)
+    if to_step is not None:
+        query = query.where(col(Metric.step) <= to_step)
+    rows = list(session.exec(query.order_by(col(Metric.step))))
+    kept = [rows[i] for i in thin(rows, [COLUMNS.index(name) for name in EXTREMES], max_points)]
+    names = (*COLUMNS, "at", "attempt")
+    columns: dict[str, Any] = {name: [row[i] for row in kept] for i, name in enumerate(names)}
+    return columns | {"eval": _evaluations(session, job_id), "telemetry": _telemetry(session, job_id, max_points)}
+
+
+def thin(rows: Sequence[Sequence[Any]], extremes: Sequence[int], max_points: int) -> list[int]:
+    """Indices of at most `max_points` rows; of each bucket the least and the greatest of the columns named stay.
+
+    A bucket holds two extremes a column. Where there is room for less than one full bucket, the first column alone decides.
+    """
+    if len(rows) <= max_points:
+        return list(range(len(rows)))
+    while len(extremes) > 1 and max_points < 2 * len(extremes):
+        extremes = extremes[:-1]
+    if max_points < 2:
+        return [max(range(len(rows)), key=lambda i: _key(rows[i][extremes[0]]))]
+    num_buckets = max_points // (2 * len(extremes))
+    kept: set[int] = set()
+    for bucket in range(num_buckets):
+        first, beyond = bucket * len(rows) // num_buckets, (bucket + 1) * len(rows) // num_buckets
+        for column in extremes:
+            values = [i for i in range(first, beyond) if rows[i][column] is not None]
+            if values:
+                kept.add(min(values, key=lambda i: rows[i][column]))
+                kept.add(max(values, key=lambda i: rows[i][column]))
+            elif first < beyond:
+                kept.add(first)
+    return sorted(kept)
+
+
+def _key(value: Any) -> float:
+    return float("-inf") if value is None else value
+
+
+def _evaluations(session: Session, job_id: int) -> dict[str, list[Any]]:
+    rows = [event.data for event in of_kind(session, job_id, "eval")]
+    by_step = {row["step"]: row for row in rows}
+    ordered = [by_step[step] for step in sorted(by_step)]
+    return {"step": [row["step"] for row in ordered], "loss": [row.get("loss") for row in ordered]}
+
+
+def _telemetry(session: Session, job_id: int, max_points: int) -> dict[str, list[Any]]:
+    query = select(Event).where(Event.lane_job_id == job_id, Event.kind == "telemetry").order_by(col(Event.id))
+    rows = list(session.exec(query))
+    stride = -(-len(rows) // max_points) if rows else 1
+    rows = rows[::stride]
+    return {"at": [iso(row.at) for row in rows]} | {name: [row.data.get(name) for row in rows] for name in TELEMETRY}
+
+
+def of_kind(session: Session, job_id: int, kind: str) -> list[Event]:
+    """Events of one kind that no later attempt superseded, oldest first."""
+    query = select(Event).where(Event.job_id == job_id, Event.kind == kind, col(Event.superseded).is_(False))
+    return list(session.exec(query.order_by(col(Event.id))))
+
+
+def log_text(session: Session, job_id: int) -> str:
+    """The job's log: a line each, with its time and level."""
+    jobs.get(session, job_id)
+    lines = []
+    for event in of_kind(session, job_id, "log"):
+        lines.append(f"{iso(event.at)} {str(event.data.get('level', 'info')).upper():7} {event.data.get('text', '')}")
+    return "\n".join(lines) + ("\n" if lines else "")

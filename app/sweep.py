@@ -1,0 +1,74 @@
+"""The sweeper: one thread that takes back lost jobs, wakes idle lanes and clears away what is past keeping."""
+
+import logging
+import threading
+import time
+from datetime import timedelta
+
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session, col, delete
+
+from app.db import Database
+from app.models import Nonce, utc_now
+from app.queue import Waker
+from app.services import attempts, checkpoints, events, jobs, nodes
+from app.storage import Storage
+
+SWEEP_S = 5.0
+TIDY_S = 60.0
+KEEP_EVENTS = timedelta(days=7)
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Runs until `stop`; a `nudge` (a commit that may have made work) lets it look at once."""
+
+    def __init__(self, database: Database, storage: Storage, waker: Waker, lease_s: float) -> None:
+        self._database, self._storage, self._waker = database, storage, waker
+        self._pause_s = min(SWEEP_S, lease_s / 3)
+        self._due = threading.Event()
+        self._stopping = False
+        self._tidied_at = 0.0
+        self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def nudge(self) -> None:
+        self._due.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._due.set()
+        self._thread.join(timeout=5)
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            self._due.clear()
+            try:
+                self.sweep()
+            except OperationalError:
+                # A full disk or a locked database: said in the log, and tried again at the next turn.
+                logger.exception("The sweep could not be carried out")
+            self._due.wait(self._pause_s)
+
+    def sweep(self) -> None:
+        """One turn."""
+        with self._database.write() as session:
+            attempts.reap(session)
+            if time.monotonic() - self._tidied_at > TIDY_S:
+                self._tidied_at = time.monotonic()
+                self._tidy(session)
+        for queue in self._queues_to_wake():
+            self._waker.wake(queue)
+
+    def _tidy(self, session: Session) -> None:
+        events.prune(session, utc_now() - KEEP_EVENTS)
+        checkpoints.remove_retired(session, self._storage)
+        session.exec(delete(Nonce).where(col(Nonce.expires_at) < time.time()))
+
+    def _queues_to_wake(self) -> list[str]:
+        """As many idle lanes as there are jobs that wait for nothing but a lane."""
+        with self._database.read() as session:
+            num_ready = sum(jobs.waiting_for(session, job) is None for job in jobs.in_queue_order(session))
+            return [queue for _, queue in nodes.idle_lanes(session)[:num_ready]]

@@ -1,0 +1,303 @@
+// The shell of every page: theme, times, toasts, dialogs, shortcuts, and the one event stream with its watchdog.
+"use strict";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// ---- words and numbers, the same as the filters of the server -------------------------------------------------
+const words = {
+  number: (value, digits = 0) =>
+    value == null ? "–" : value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }),
+  loss(value) {
+    if (value == null) return "–";
+    const size = Math.abs(value);
+    if (value !== 0 && size < 0.001) return words.short(value);
+    return value.toFixed(size >= 10 ? 2 : size >= 0.1 ? 3 : 4);
+  },
+  short(value) {
+    if (value == null) return "–";
+    const size = Math.abs(value);
+    if (value === 0 || (size >= 0.01 && size < 10000)) return String(Number(value.toPrecision(4)));
+    const [mantissa, exponent] = value.toExponential(2).split("e");
+    return `${Number(mantissa)}e${Number(exponent)}`;
+  },
+  duration(seconds) {
+    if (seconds == null) return "–";
+    if (seconds < 59.5) return `${Math.round(seconds)} s`;
+    const minutes = Math.round(seconds / 60), hours = Math.floor(minutes / 60);
+    if (minutes < 60) return `${minutes} min`;
+    if (hours < 24) return `${hours} h ${String(minutes % 60).padStart(2, "0")} min`;
+    return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  },
+  size(bytes) {
+    let value = bytes;
+    for (const unit of ["B", "kB", "MB", "GB"]) {
+      if (value < 999.5) return `${value.toFixed(unit === "B" || value >= 99.95 ? 0 : 1)} ${unit}`;
+      value /= 1000;
+    }
+    return `${value.toFixed(2)} TB`;
+  },
+  clock: (date) => date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" }),
+  ago(date) {
+    const seconds = (Date.now() - date) / 1000;
+    if (seconds < 60) return "just now";
+    if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+    return seconds < 86400 ? `${Math.floor(seconds / 3600)} h ago` : `${Math.floor(seconds / 86400)} d ago`;
+  },
+};
+
+function setText(element, text) {
+  if (element && element.textContent !== text) element.textContent = text;
+}
+
+function showTimes(root = document) {
+  for (const element of $$("time[data-as]", root)) {
+    const date = new Date(element.dateTime), style = element.dataset.as;
+    if (isNaN(date)) continue;
+    element.title = date.toLocaleString("en-GB");
+    if (style === "second") setText(element, date.toLocaleTimeString("en-GB"));
+    else setText(element, style === "ago" ? words.ago(date) : words.clock(date));
+  }
+}
+
+// ---- theme: the cookie lets the server write it, so nothing flashes --------------------------------------------
+function toggleTheme(button) {
+  const order = ["auto", "light", "dark"], root = document.documentElement;
+  const next = order[(order.indexOf(root.dataset.theme) + 1) % 3];
+  root.dataset.theme = next;
+  document.cookie = `theme=${next}; path=/; max-age=31536000; samesite=strict`;
+  button.title = `Theme: ${next}`;
+  button.setAttribute("aria-label", button.title);
+  const use = $("use", button);
+  use.setAttribute("href", use.getAttribute("href").replace(/#.*/, "#" + { auto: "sun-moon", light: "sun", dark: "moon" }[next]));
+  document.dispatchEvent(new Event("themechange"));
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
+
+// ---- toasts and dialogs ----------------------------------------------------------------------------------------
+function toast(text, kind = "ok") {
+  const box = document.createElement("div");
+  box.className = `toast ${kind}`;
+  box.textContent = text;
+  $("#toasts").append(box);
+  setTimeout(() => box.remove(), kind === "bad" ? 9000 : 5000);
+}
+document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.kind));
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-open]"), theme = event.target.closest("[data-theme-toggle]");
+  const copy = event.target.closest("[data-copy]");
+  if (opener) $("#" + opener.dataset.open).showModal();
+  if (theme) toggleTheme(theme);
+  if (copy) navigator.clipboard.writeText($(copy.dataset.copy).textContent).then(() => toast("Copied."));
+  if (event.target.tagName === "DIALOG") event.target.close();
+  if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
+});
+
+document.addEventListener("htmx:after:swap", (event) => {
+  showTimes();
+  const dialog = $("#dialog");
+  if (event.detail?.ctx?.target === dialog && dialog.childElementCount && !dialog.open) dialog.showModal();
+});
+document.addEventListener("htmx:after:request", (event) => {
+  const { ctx } = event.detail;
+  if (ctx.sourceElement.closest("dialog") && ctx.request.method === "POST") $("#dialog").close();
+  if (ctx.response.status === 401 || new URL(ctx.response.raw.url).pathname === "/login") location.reload();
+});
+// What was asked shows at once; the server's answer, good or bad, reads the region anew.
+document.addEventListener("htmx:before:request", (event) => {
+  const word = event.detail.ctx.sourceElement.dataset.soon, pill = $("#job-head .pill");
+  if (!word || !pill) return;
+  pill.className = "pill stopping";
+  setText(pill, word);
+});
+document.addEventListener("htmx:before:swap", (event) => {
+  // An error page must not land in the middle of a region; a refusal says why in a toast instead.
+  const { ctx } = event.detail, status = ctx.response?.status ?? 200;
+  if (status < 400) return;
+  event.preventDefault();
+  if (ctx.sourceElement.dataset.soon) htmx.trigger(document.body, "state", {});
+  if (!ctx.response.headers.get("HX-Trigger")) toast(`The control center answered ${status}. Reload the page and try again.`, "bad");
+});
+
+// ---- shortcuts -------------------------------------------------------------------------------------------------
+const places = { d: "/", j: "/jobs", s: "/datasets", a: "/adapters", n: "/nodes" };
+let goPressed = 0;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea, select") || $("dialog[open]")) return;
+  if (Date.now() - goPressed < 1200 && places[event.key]) return void location.assign(places[event.key]);
+  goPressed = event.key === "g" ? Date.now() : 0;
+  if (event.key === "n") location.assign("/jobs/new");
+  if (event.key === "?") $("#help")?.showModal();
+  if (event.key === "/" && $("[data-log-find]")) {
+    event.preventDefault();
+    $("[data-log-find]").focus();
+  }
+});
+
+// ---- the stream: one a page, events by kind as JSON arrays ------------------------------------------------------
+const KINDS = ["step", "eval", "sample", "checkpoint", "state", "log", "advice", "telemetry", "queue", "node", "dataset"];
+const SILENCE_MS = 15000;
+const live = {
+  element: null, connection: null, heardAt: 0, downSince: 0, retryMs: 500, ended: false, listeners: {}, lastId: 0,
+
+  on(kind, call) { (live.listeners[kind] ||= []).push(call); },
+  tell(kind, events) { for (const call of live.listeners[kind] || []) call(events); },
+
+  show(state, text) {
+    const pill = $("#link");
+    pill.hidden = false;
+    pill.className = `dot ${state}`;
+    setText(pill, text);
+  },
+  up() { live.downSince = 0; live.retryMs = 500; live.show("live", "Live"); },
+  down() {
+    live.connection = null;
+    if (live.ended || document.hidden) return;
+    live.downSince ||= Date.now();
+    if (Date.now() - live.downSince > 20000 || !navigator.onLine) live.show("off", "Offline");
+    else if (Date.now() - live.downSince > 800) live.show("wait", "Reconnecting");
+  },
+  // hx-sse gives up when its very first connection fails: ask again, slower each time.
+  retry(event) {
+    if (event.detail?.ctx?.response?.status === 401) return location.reload();
+    if (live.connection || live.ended) return;
+    live.down();
+    setTimeout(() => live.element.isConnected && htmx.trigger(live.element, "sse-retry"), live.retryMs);
+    live.retryMs = Math.min(5000, live.retryMs * 2);
+  },
+  watch() {
+    if (live.ended || !live.element) return;
+    const silent = Date.now() - live.heardAt > SILENCE_MS;
+    if (live.connection && silent) live.connection.reader?.cancel();
+    if (silent || !live.connection || live.downSince) live.down();
+  },
+  receive(kind, event) {
+    let events;
+    try { events = JSON.parse(event.detail.data); } catch { return; }
+    if (!Array.isArray(events)) events = [events];
+    for (const one of events) live.lastId = Math.max(live.lastId, one.id || 0);
+    live.tell(kind, events);
+  },
+  attach(element) {
+    live.element = element;
+    live.ended = false;
+    element.addEventListener("htmx:sse:after:connection", (event) => {
+      live.connection = event.detail.connection;
+      live.heardAt = Date.now();
+      live.up();
+    });
+    element.addEventListener("htmx:sse:before:message", () => {
+      live.heardAt = Date.now();
+      if (live.downSince) live.up();
+    });
+    element.addEventListener("htmx:sse:error", live.down);
+    element.addEventListener("htmx:sse:before:connection", (event) => {
+      if (event.detail.connection.attempt > 0) live.down();
+    });
+    for (const name of ["htmx:error", "htmx:response:error"]) element.addEventListener(name, live.retry);
+    for (const kind of KINDS) element.addEventListener(kind, (event) => live.receive(kind, event));
+    element.addEventListener("reset", () => { live.tell("reset", []); htmx.trigger(document.body, "state", {}); });
+    element.addEventListener("done", () => { live.ended = true; live.show("", "Ended"); live.tell("done", []); });
+  },
+  // Follow other jobs than the page was rendered with, from the last event seen.
+  restart(url) {
+    const next = live.element.cloneNode();
+    const after = live.lastId ? url.replace(/after=\d+/, `after=${live.lastId}`) : url;
+    next.setAttribute("hx-sse:connect", after);
+    live.element.replaceWith(next);
+    live.connection?.reader?.cancel();
+    live.attach(next);
+    htmx.process(next);
+  },
+};
+if ($("#stream")) {
+  live.attach($("#stream"));
+  setInterval(live.watch, 1000);
+}
+
+// ---- upload: XHR, because fetch tells no progress ---------------------------------------------------------------
+function upload(file, box) {
+  const panel = $("[data-upload]", box), cancel = $("[data-upload-cancel]", box), started = Date.now();
+  const request = new XMLHttpRequest();
+  const say = (text, bad) => { const line = $("[data-upload-text]", box); setText(line, text); line.classList.toggle("bad", !!bad); };
+  const end = (text) => { say(text, true); cancel.hidden = true; $(".drop", box).hidden = false; };
+  panel.hidden = cancel.hidden = false;
+  $(".drop", box).hidden = true;
+  setText($("[data-upload-name]", box), file.name);
+  request.upload.onprogress = (event) => {
+    const seconds = (Date.now() - started) / 1000 || 1, rate = event.loaded / seconds;
+    const left = rate ? (event.total - event.loaded) / rate : null, share = (100 * event.loaded) / event.total;
+    $("[data-upload] .bar", box).setAttribute("aria-valuenow", Math.round(share));
+    $("[data-upload] .bar i", box).style.setProperty("--w", share + "%");
+    say(share < 100
+      ? `${words.size(event.loaded)} of ${words.size(event.total)} · ${words.size(rate)}/s · ${words.duration(left)} left`
+      : "Sent. The server writes it down.");
+  };
+  request.onload = () => {
+    let answer = {};
+    try { answer = JSON.parse(request.responseText); } catch { /* a proxy's page; the status says enough */ }
+    if (request.status < 300 && answer.id) return location.assign(`/datasets/${answer.id}`);
+    end(answer.error?.message || `The server refused the file with status ${request.status}.`);
+  };
+  request.onerror = () => end("The connection was cut before the file was whole. Nothing was kept; choose the file again.");
+  request.onabort = () => end("Cancelled. Nothing was kept.");
+  cancel.onclick = () => request.abort();
+  request.open("PUT", "/api/datasets/" + encodeURIComponent(file.name));
+  request.send(file);
+}
+for (const box of $$("[data-upload-box]")) {
+  const drop = $(".drop", box), input = $("input[type=file]", box);
+  input.addEventListener("change", () => { if (input.files[0]) upload(input.files[0], box); input.value = ""; });
+  for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  for (const name of ["dragleave", "drop"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
+  drop.addEventListener("drop", (event) => { if (event.dataTransfer.files[0]) upload(event.dataTransfer.files[0], box); });
+}
+
+// ---- telemetry of lanes: numbers, bars, gauges, sparklines ------------------------------------------------------
+const GIB = 2 ** 30, laneHistory = new Map();
+const shares = {
+  vram_used: (t) => [t.vram_used, t.vram_total], ram_used: (t) => [t.ram_used, t.ram_total], gpu_util: (t) => [t.gpu_util, 100],
+  cpu_util: (t) => [t.cpu_util, 100], temperature: (t) => [t.temperature, 100], power: (t) => [t.power, t.power_limit || 500],
+};
+const figures = {
+  vram_used: (v) => (v / GIB).toFixed(1), ram_used: (v) => (v / GIB).toFixed(1), disk_free: (v) => words.size(v),
+};
+function showTelemetry(event) {
+  for (const scope of $$(`[data-lane="${CSS.escape(`${event.node}/${event.lane}`)}"]`)) {
+    for (const element of $$("[data-t]", scope)) {
+      const value = event[element.dataset.t];
+      if (value != null) setText(element, (figures[element.dataset.t] || ((v) => v.toFixed(0)))(value));
+    }
+    for (const element of $$("[data-bar], [data-gauge]", scope)) {
+      const [part, whole] = shares[element.dataset.bar || element.dataset.gauge](event);
+      if (part == null || !whole) continue;
+      const share = Math.min(100, (100 * part) / whole);
+      if (element.dataset.gauge) $(".fore", element).style.setProperty("--w", share.toFixed(1));
+      else $("i", element).style.setProperty("--w", share.toFixed(1) + "%");
+    }
+    for (const element of $$("[data-spark]", scope)) showSpark(element, `${event.node}/${event.lane}`, element.dataset.spark, event);
+  }
+}
+function showSpark(element, lane, key, event) {
+  const [value, top] = shares[key](event);
+  if (value == null) return;
+  const name = `${lane}/${key}`, seen = laneHistory.get(name) || laneHistory.set(name, []).get(name);
+  if (seen.at(-1)?.id !== event.id) seen.push({ id: event.id, value });
+  if (seen.length > 120) seen.shift();
+  const x = (i) => (96 * (i + 120 - seen.length)) / 119, y = (v) => 25 - (24 * Math.min(v, top)) / top;
+  const points = seen.map((one, i) => `${x(i).toFixed(1)},${y(one.value).toFixed(1)}`);
+  $("polyline", element).setAttribute("points", points.join(" "));
+  $("path", element).setAttribute("d", `M${x(0).toFixed(1)},26 L${points.join(" L")} L96,26 Z`);
+}
+live.on("telemetry", (events) => events.forEach(showTelemetry));
+for (const script of $$("script[data-lane-history]")) {
+  for (const event of JSON.parse(script.textContent)) {
+    for (const scope of $$(`[data-lane="${CSS.escape(`${event.node}/${event.lane}`)}"]`)) {
+      for (const element of $$("[data-spark]", scope)) showSpark(element, `${event.node}/${event.lane}`, element.dataset.spark, event);
+    }
+  }
+}
+
+showTimes();
+setInterval(showTimes, 30000);

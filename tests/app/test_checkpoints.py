@@ -1,0 +1,53 @@
+import pytest
+
+from app.services import checkpoints
+from tests.factories import Center, Claim
+
+
+@pytest.fixture
+def claim(center: Center) -> Claim:
+    center.make_job()
+    return center.worker().must_claim()
+
+
+def test_a_checkpoint_counts_once_its_files_are_here_with_their_hashes(center: Center, claim: Claim) -> None:
+    claim.begin()
+    file = {"path": "checkpoints/s/a", "size": 7, "sha256": "0" * 64}
+    claim.beat(claim.step(1), claim.event("checkpoint", step=1, size=7, path="checkpoints/s", files=[file]))
+    place = f"/api/jobs/{claim.job_id}/checkpoints"
+    assert claim.put("checkpoints/s/a", b"weights", sha256="0" * 64).status_code == 409
+    assert claim.put("checkpoints/s/a", b"weights").status_code == 200
+    assert center.get(place).json()["items"] == []
+    claim.checkpoint(1, b"other")
+    assert [one["step"] for one in center.get(place).json()["items"]] == [1]
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "%2e%2e/x", "/etc/x", "a\\..\\x"])
+def test_files_stay_inside_the_job(center: Center, claim: Claim, path: str) -> None:
+    answer = claim.put(path, b"x")
+    assert answer.status_code in (404, 405, 422)
+    assert not list(center.app.state.storage.root.rglob("x"))
+
+
+def test_old_checkpoints_are_removed_and_the_best_one_stays(center: Center) -> None:
+    center.make_job(config={"keep_checkpoints": 2})
+    claim = center.worker().must_claim()
+    claim.begin()
+    for step, loss in enumerate([3.0, 1.0, 2.0, 2.5, 2.6], start=1):
+        claim.beat(claim.step(step))
+        claim.checkpoint(step, b"w%d" % step, eval_loss=loss)
+    steps = [one["step"] for one in center.get(f"/api/jobs/{claim.job_id}/checkpoints").json()["items"]]
+    assert steps == [5, 4, 2]
+    with center.database.write() as session:
+        assert checkpoints.remove_retired(session, center.app.state.storage) == 2
+    folder = center.app.state.storage.attempt(claim.job_id, 1) / "checkpoints"
+    assert sorted(one.name for one in folder.iterdir()) == ["step-00000002", "step-00000004", "step-00000005"]
+
+
+def test_a_step_saved_twice_is_one_checkpoint(center: Center, claim: Claim) -> None:
+    claim.begin()
+    claim.beat(claim.step(1))
+    claim.checkpoint(1, b"first")
+    claim.checkpoint(1, b"second")
+    items = center.get(f"/api/jobs/{claim.job_id}/checkpoints").json()["items"]
+    assert [(one["step"], one["size"]) for one in items] == [(1, 6)]

@@ -1,0 +1,157 @@
+import pytest
+
+from app.models import TRANSITIONS, JobState
+from app.schemas import NOT_YET, TrainingConfig
+from tests.factories import Center, rows
+
+
+def fields(answer_json: dict[str, object]) -> set[str]:
+    return {one["field"] for one in answer_json["error"]["detail"]}  # type: ignore[index]
+
+
+def test_a_job_is_queued_with_the_defaults_of_the_contract(center: Center) -> None:
+    job = center.make_job()
+    assert (job["state"], job["position"], job["priority"], job["attempt"], job["step"]) == (
+        "queued",
+        1,
+        "normal",
+        0,
+        0,
+    )
+    assert job["config"] == TrainingConfig().model_dump()
+    assert center.job(job["id"]) == job
+
+
+def test_every_wrong_field_is_named_at_once(center: Center) -> None:
+    body = {
+        "dataset_id": "x",
+        "model": "no such",
+        "config": {"lora_r": 0, "learning_rate": "fast", "nonsense": 1},
+        "priority": "soon",
+        "colour": "red",
+    }
+    answer = center.post("/api/jobs", json=body)
+    assert answer.status_code == 422
+    wanted = {"dataset_id", "model", "config.lora_r", "config.learning_rate", "config.nonsense", "priority", "colour"}
+    assert fields(answer.json()) == wanted
+
+
+@pytest.mark.parametrize(
+    "key", ["datasets", "recipe", "from_adapter", "needs", "depends_on", "start_after", "max_duration_s"]
+)
+def test_what_is_not_built_yet_is_refused_by_name(center: Center, key: str) -> None:
+    dataset_id = center.upload(rows(3))["id"]
+    answer = center.post("/api/jobs", json={"dataset_id": dataset_id, "model": "tiny-qwen3-vl", key: 1})
+    assert answer.status_code == 422 and fields(answer.json()) == {key}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("use_dora", True), ("neftune_alpha", 5), ("targets", "language+vision"), ("guardian", "act")]
+)
+def test_an_option_that_would_be_ignored_is_refused_by_name(center: Center, key: str, value: object) -> None:
+    assert key in NOT_YET
+    answer = center.post("/api/jobs", json={"dataset_id": 1, "model": "tiny-qwen3-vl", "config": {key: value}})
+    assert answer.status_code == 422 and fields(answer.json()) == {f"config.{key}"}
+
+
+@pytest.mark.parametrize("body", [None, [], 3, "text", {}])
+def test_a_body_of_another_shape_is_refused(center: Center, body: object) -> None:
+    assert center.post("/api/jobs", json=body).status_code == 422
+
+
+def test_a_body_that_is_no_json_is_refused(center: Center) -> None:
+    answer = center.client.post(
+        "/api/jobs", headers=center.headers | {"Content-Type": "application/json"}, content=b"{x"
+    )
+    assert answer.status_code == 422
+
+
+def test_a_model_must_be_here_whole_or_a_hub_id(center: Center, settings: object) -> None:
+    dataset_id = center.upload(rows(3))["id"]
+    root = center.app.state.base_models.roots[0]
+    (root / "half").mkdir(parents=True)
+    (root / "half" / "config.json").write_text('{"model_type": "qwen3_vl"}')
+    for model, hint in [("half", "no tokenizer.json"), ("../../etc", "not a Hub id"), ("/etc", "not a Hub id")]:
+        answer = center.post("/api/jobs", json={"dataset_id": dataset_id, "model": model})
+        assert answer.status_code == 422 and hint in answer.json()["error"]["message"]
+    assert (
+        center.post("/api/jobs", json={"dataset_id": dataset_id, "model": "Qwen/Qwen3-VL-8B-Instruct"}).status_code
+        == 201
+    )
+
+
+def test_an_unknown_or_refused_dataset_makes_no_job(center: Center) -> None:
+    refused = center.upload(b"nothing\n")
+    assert center.post("/api/jobs", json={"dataset_id": 99, "model": "tiny-qwen3-vl"}).status_code == 422
+    answer = center.post("/api/jobs", json={"dataset_id": refused["id"], "model": "tiny-qwen3-vl"})
+    assert answer.status_code == 409 and "refused" in answer.json()["error"]["message"]
+    assert center.get("/api/jobs").json()["items"] == []
+
+
+def test_positions_follow_priority_then_age(center: Center) -> None:
+    dataset_id = center.upload(rows(3))["id"]
+    ids = [center.make_job(dataset_id, priority=one)["id"] for one in ("low", "normal", "urgent", "normal")]
+    assert [center.job(one)["position"] for one in ids] == [4, 2, 1, 3]
+    center.act(ids[0], "priority", {"priority": "high"})
+    assert [center.job(one)["position"] for one in ids] == [2, 3, 1, 4]
+
+
+def test_a_queued_job_is_cancelled_at_once_and_cannot_be_paused(center: Center) -> None:
+    job = center.make_job()
+    assert center.act(job["id"], "pause").status_code == 409
+    assert center.act(job["id"], "cancel").json()["state"] == "cancelled"
+    again = center.act(job["id"], "cancel")
+    assert again.status_code == 409 and "stopped" in again.json()["error"]["message"]
+
+
+def test_resume_without_a_checkpoint_names_retry(center: Center) -> None:
+    job = center.make_job()
+    center.act(job["id"], "cancel")
+    answer = center.act(job["id"], "resume")
+    assert answer.status_code == 409 and "retry" in answer.json()["error"]["message"]
+    assert center.act(job["id"], "retry").status_code == 409
+
+
+def test_a_clone_takes_the_configuration_with_changes(center: Center) -> None:
+    job = center.make_job(config={"lora_r": 8})
+    clone = center.act(job["id"], "clone", {"config": {"epochs": 3}})
+    assert clone.status_code == 201 and clone.json()["id"] != job["id"]
+    assert (clone.json()["config"]["lora_r"], clone.json()["config"]["epochs"]) == (8, 3)
+    assert center.act(job["id"], "clone", {"config": {"epochs": -1}}).status_code == 422
+
+
+def test_history_says_who_did_what(center: Center) -> None:
+    job = center.make_job()
+    center.act(job["id"], "cancel")
+    items = center.get(f"/api/jobs/{job['id']}/history").json()["items"]
+    assert [(one["who"], one["action"]) for one in items] == [("api", "create"), ("api", "cancel")]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/jobs/7", "/api/jobs/7/metrics", "/api/jobs/7/log", "/api/jobs/7/events", "/api/jobs/x"]
+)
+def test_a_stranger_id_is_a_404(center: Center, path: str) -> None:
+    assert center.get(path).status_code == 404
+
+
+def test_the_list_pages_and_filters_by_state(center: Center) -> None:
+    dataset_id = center.upload(rows(3))["id"]
+    ids = [center.make_job(dataset_id)["id"] for _ in range(3)]
+    center.act(ids[1], "cancel")
+    page = center.get("/api/jobs?limit=2").json()
+    assert ([one["id"] for one in page["items"]], page["next"]) == ([ids[2], ids[1]], ids[1])
+    assert [one["id"] for one in center.get("/api/jobs?state=queued").json()["items"]] == [ids[2], ids[0]]
+    assert center.get("/api/jobs?state=odd").status_code == 422
+
+
+def test_the_table_of_transitions_is_that_of_the_contract() -> None:
+    wanted = {
+        "queued": {"claimed", "cancelled"},
+        "claimed": {"running", "queued", "paused", "failed", "cancelled"},
+        "running": {"succeeded", "failed", "cancelled", "paused", "queued"},
+        "paused": {"queued", "cancelled"},
+        "failed": {"queued"},
+        "cancelled": {"queued"},
+        "succeeded": set(),
+    }
+    assert {str(state): {str(one) for one in TRANSITIONS[state]} for state in JobState} == wanted

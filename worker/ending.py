@@ -1,0 +1,50 @@
+"""What an attempt came to, as the control center is told at its end."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from worker.client import FileSpec
+from worker.faults import explain_exit
+from worker.files import read_json
+from worker.process import LOG_NAME
+
+# What an attempt becomes when its trainer is gone and this was asked for.
+ENDS_AS = {"stop": "cancelled", "cancel": "cancelled", "pause": "paused", "release": "released"}
+
+Ending = dict[str, Any]
+
+
+def read_ending(job_dir: Path, code: int | None, asked: Iterable[str], step: int) -> Ending:
+    """The trainer's own word, else what was asked for, else a crash, explained. `code` as of Popen, None: never ran."""
+    exit_ = None if code is None else {"code": max(code, 0), "signal": -code if code < 0 else None}
+    said = read_json(job_dir / "outcome.json") if code is not None else None
+    if said is not None and "outcome" in said:
+        known = {"outcome": said["outcome"], "error": said.get("error"), "adapter": said.get("adapter")}
+        return {**known, "step": said.get("step") or step, "exit": exit_}
+    if wish := _wish(asked):
+        return {"outcome": ENDS_AS[wish], "error": None, "step": step, "adapter": None, "exit": exit_}
+    error = explain_exit(code or 0, job_dir / LOG_NAME)
+    return {"outcome": "crashed", "error": error, "step": step, "adapter": None, "exit": exit_}
+
+
+def failed(error: dict[str, Any], step: int) -> Ending:
+    """An attempt that failed before or after its trainer."""
+    return {"outcome": "failed", "error": error, "step": step, "adapter": None, "exit": None}
+
+
+def adapter_files(job_dir: Path) -> list[FileSpec]:
+    """The files of the finished adapter by their paths below the job directory; none before a success."""
+    adapter = (read_json(job_dir / "outcome.json") or {}).get("adapter") or {}
+    return [FileSpec(**{**file, "path": f"adapter/{file['path']}"}) for file in adapter.get("files", [])]
+
+
+def describe(ending: Ending) -> str:
+    """An ending in a few words for the log."""
+    error = ending["error"]
+    return f"{ending['outcome']} at step {ending['step']}" + (f": {error['message']}" if error else "")
+
+
+def _wish(asked: Iterable[str]) -> str | None:
+    # What a person asked for outlives the worker's own shutdown.
+    return min(asked, key=lambda command: command == "release", default=None)

@@ -1,0 +1,67 @@
+"""The job directories of a worker: `jobs/JOB/attempt-N`, kept small."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from worker.client import Claim
+from worker.files import read_json, write_json
+
+# What takes space; the control center has it all once an attempt was ended or taken away.
+HEAVY = ("checkpoints", "adapter", "resume", "commands")
+CLAIM_NAME = "claim.json"
+KEPT_ATTEMPTS = 50
+FORGOTTEN_S = 7 * 24 * 3600.0
+
+
+def make_job_dir(jobs_dir: Path, claim: Claim) -> Path:
+    """The new directory of an attempt, with the claim that its spool can be sent under later."""
+    job_dir = jobs_dir / str(claim.job_id) / f"attempt-{claim.attempt}"
+    job_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_json(job_dir / CLAIM_NAME, {"attempt": claim.attempt, "claim_token": claim.claim_token})
+    return job_dir
+
+
+def open_spools(jobs_dir: Path, job_id: int, before: int) -> Iterator[tuple[int, str, Path]]:
+    """Attempt, claim token and directory of earlier attempts of a job that were never ended from here."""
+    for job_dir in sorted((jobs_dir / str(job_id)).glob("attempt-*"), key=attempt_of):
+        claim = read_json(job_dir / CLAIM_NAME)
+        if claim is not None and claim["attempt"] < before:
+            yield claim["attempt"], claim["claim_token"], job_dir
+
+
+def attempt_of(job_dir: Path) -> int:
+    return int(job_dir.name.removeprefix("attempt-"))
+
+
+def shed(job_dir: Path) -> None:
+    """Drops what takes space; log, events and outcome stay."""
+    for name in HEAVY:
+        shutil.rmtree(job_dir / name, ignore_errors=True)
+
+
+def close_job(jobs_dir: Path, job_id: int, attempt: int) -> None:
+    """After an accepted end: this and earlier attempts of the job have nothing left to send."""
+    for job_dir in (jobs_dir / str(job_id)).glob("attempt-*"):
+        if attempt_of(job_dir) <= attempt:
+            (job_dir / CLAIM_NAME).unlink(missing_ok=True)
+            shed(job_dir)
+    prune(jobs_dir)
+
+
+def prune(jobs_dir: Path) -> None:
+    """Keeps the newest ended attempts, and drops those that nobody came back to for a week."""
+    found = sorted(jobs_dir.glob("*/attempt-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    ended = [path for path in found if not (path / CLAIM_NAME).exists()]
+    oldest = time.time() - FORGOTTEN_S
+    forgotten = [path for path in found if path.stat().st_mtime < oldest and _quiet_since(path, oldest)]
+    for path in {*ended[KEPT_ATTEMPTS:], *forgotten}:
+        shutil.rmtree(path, ignore_errors=True)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+
+def _quiet_since(job_dir: Path, moment: float) -> bool:
+    # A job of many days touches its event file, not its directory.
+    return all(file.stat().st_mtime < moment for file in job_dir.iterdir())

@@ -1,0 +1,111 @@
+"""One lane in its Celery child: claims what fits and supervises it, one job at a time."""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from app.config import Settings
+from app.gpus import Gpu
+from worker.client import UNKNOWN, Claim, Client, Refused, ServerAway
+from worker.ending import failed
+from worker.faults import worker_fault
+from worker.job_dirs import prune
+from worker.node import describe_node
+from worker.process import end_strangers
+from worker.supervise import Bench, supervise
+
+log = logging.getLogger("worker.lane")
+
+TRAINER = (sys.executable, "-m", "worker.trainer")
+POLL_S = 30.0
+
+
+class Lane:
+    """Woken by Celery and by its own clock; both call `work`, and never two jobs run at once."""
+
+    def __init__(
+        self, settings: Settings, gpu: Gpu | None, draining: Callable[[], bool], trainer: Sequence[str] = TRAINER
+    ) -> None:
+        self._settings, self._gpu, self._draining = settings, gpu, draining
+        self._client = Client(settings.base_url, settings.worker_token_path)
+        self._bench = Bench(self._client, settings, draining, trainer, gpu.uuid if gpu else None)
+        self._jobs_dir: Path = settings.work_path.absolute() / "jobs"
+        self._node_id: int | None = None
+        self._working = threading.Lock()
+        self._woken = threading.Event()
+        self._last_problem = ""
+
+    def start(self) -> None:
+        """Ends what an earlier life left and begins to look for work by itself."""
+        self._jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for pid in end_strangers(self._jobs_dir, self._settings.lane):
+            log.warning("Ended trainer %s, which an earlier worker of this lane left behind.", pid)
+        prune(self._jobs_dir)
+        # The thread lives as long as the process: trainers that it starts die with the thread that started them.
+        threading.Thread(target=self._poll, name="poll", daemon=True).start()
+
+    def work(self) -> None:
+        """Claims and supervises until nothing fits. Returns at once while another thread does so."""
+        self._woken.set()
+        while self._woken.is_set() and self._working.acquire(blocking=False):
+            try:
+                # A wake-up that comes from here on finds the lock taken and is noted, so none is lost.
+                self._woken.clear()
+                while (claim := self._claim()) is not None:
+                    self._carry_out(claim)
+            finally:
+                self._working.release()
+
+    def close(self) -> None:
+        """Waits until no job is supervised; for the end of the process, when `draining` is set."""
+        with self._working:
+            self._client.close()
+
+    def _carry_out(self, claim: Claim) -> None:
+        try:
+            supervise(claim, self._bench)
+        except OSError as error:
+            # Most often a full disk: the job must not wait for its lease and then meet the same again.
+            log.exception("Job %s cannot be carried out here.", claim.job_id)
+            ending = failed(worker_fault(error), claim.resume.step if claim.resume else 0)
+            self._client.job(claim.job_id, claim.attempt, claim.claim_token).end(ending)
+
+    def _poll(self) -> None:
+        rest = threading.Event()
+        # At once, too: a claim tells the control center that the job this lane held before is not carried on.
+        while True:
+            try:
+                self.work()
+            except Exception:
+                # The lane must go on looking for work; the job itself comes back by its lease.
+                log.exception("A job could not be supervised.")
+            rest.wait(POLL_S)
+
+    def _claim(self) -> Claim | None:
+        if self._draining():
+            return None
+        try:
+            claim = self._registered_claim()
+        except (ServerAway, Refused) as error:
+            self._tell_once(str(error))
+            return None
+        self._last_problem = ""
+        return claim
+
+    def _registered_claim(self) -> Claim | None:
+        if self._node_id is None:
+            self._node_id = self._client.register(describe_node(self._settings, self._gpu))
+        try:
+            return self._client.claim(self._node_id, self._settings.lane)
+        except Refused as error:
+            if error.status == UNKNOWN:
+                # The control center has other data than before; the next try registers anew.
+                self._node_id = None
+            raise
+
+    def _tell_once(self, problem: str) -> None:
+        if problem != self._last_problem:
+            log.warning("No job can be claimed: %s", problem)
+        self._last_problem = problem

@@ -1,0 +1,28 @@
+"""The edge to Celery: a message says that there may be work, nothing more."""
+
+from collections.abc import Callable
+
+from app.config import Settings
+from app.gpus import Gpu
+from worker.lane import TRAINER, Lane
+
+_lanes: list[Lane] = []
+
+
+def open_lane(settings: Settings, gpu: Gpu | None, draining: Callable[[], bool]) -> None:
+    """Called in each pool process after its fork."""
+    lane = Lane(settings, gpu, draining, TRAINER)
+    _lanes[:] = [lane]
+    lane.start()
+
+
+def close_lane() -> None:
+    """Called when the pool process ends: a job that its own clock found has to be put back first."""
+    for lane in _lanes:
+        lane.close()
+
+
+def work() -> None:
+    """Body of the task `worker.work`."""
+    for lane in _lanes:
+        lane.work()

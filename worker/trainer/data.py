@@ -1,0 +1,94 @@
+"""The examples of a job: tokenized, split, counted, and said in the log."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.conversations.render import Renderer
+from app.conversations.split import split_validation
+from app.schemas import JobSpec
+from worker.trainer.encode import Tokenized, tokenize
+from worker.trainer.events import EventLog
+from worker.trainer.faults import JobFailed
+from worker.trainer.images import Example
+
+PROGRESS_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Data:
+    train: list[Example]
+    validation: list[Example]
+    left_out: dict[str, int]
+    num_injected: int
+
+    @property
+    def longest(self) -> int:
+        return max(one.num_tokens for one in [*self.train, *self.validation])
+
+
+def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callable[[], None]) -> Data:
+    """Raises `JobFailed` if nothing is left to train on."""
+    progress = _Progress(events, poll)
+    found = tokenize(Path(spec.dataset_path), renderer, spec.config, progress)
+    train, validation = _split(found, spec)
+    left_out, injected, records = found.left_out, found.num_injected, len(found.examples)
+    if spec.validation_path:
+        other = tokenize(Path(spec.validation_path), renderer, spec.config, progress)
+        validation = [one for one in other.examples if one]
+        left_out += other.left_out
+        injected, records = injected + other.num_injected, records + len(other.examples)
+    data = Data(train, validation, dict(left_out), injected)
+    _say(data, spec, records, events)
+    if not train:
+        raise JobFailed(
+            "no_examples",
+            f"None of the records can be trained: {_counts(left_out) or 'the dataset is empty'}."
+            + (f" The first reason: {found.first_error}" if found.first_error else ""),
+            "Look at the findings of the dataset, or raise max_length if the records are too long.",
+        )
+    return data
+
+
+def _split(found: Tokenized, spec: JobSpec) -> tuple[list[Example], list[Example]]:
+    """By the place among the valid records, so that neither tokenizer nor max_length moves one to the other side."""
+    if spec.validation_path:
+        return [one for one in found.examples if one], []
+    config = spec.config
+    train, validation = split_validation(len(found.examples), config.validation_share, config.seed)
+    return _those(found, train), _those(found, validation)
+
+
+def _those(found: Tokenized, indices: list[int]) -> list[Example]:
+    return [example for i in indices if (example := found.examples[i]) is not None]
+
+
+def _say(data: Data, spec: JobSpec, num_records: int, events: EventLog) -> None:
+    prompt = spec.config.system_prompt
+    if prompt:
+        events.log(f'System prompt "{prompt}", put in front of {data.num_injected:,} of {num_records:,} records')
+    else:
+        events.log("No system prompt is put in front of records that have none")
+    if data.left_out:
+        events.log(f"Left out: {_counts(Counter(data.left_out))}", level="warning")
+    events.log(f"Dataset ready: {len(data.train):,} train examples, {len(data.validation):,} validation")
+
+
+def _counts(left_out: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
+
+
+class _Progress:
+    """Polls for commands between batches, and says every two seconds how far it is."""
+
+    def __init__(self, events: EventLog, poll: Callable[[], None]) -> None:
+        self._events, self._poll = events, poll
+        self._last = time.monotonic()
+
+    def __call__(self, num_records: int) -> None:
+        self._poll()
+        if time.monotonic() - self._last >= PROGRESS_EVERY_S:
+            self._last = time.monotonic()
+            self._events.state("claimed", "tokenizing", f"Tokenized {num_records:,} records")

@@ -1,0 +1,84 @@
+"""Examples as the trainer holds them, and the vision side of the base model: where image tokens are, what pixels."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import AutoImageProcessor
+
+from app.conversations.images import open_rgb
+from worker.trainer.base_files import read_json
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation as T token ids, with the mask of its targets.
+
+    The first token is never a target, as nothing predicts it. Images stay compressed until their row is made.
+    """
+
+    line: int
+    ids: Tensor  # [T] int32
+    targets: Tensor  # [T] bool
+    images: tuple[bytes, ...] = ()
+    grids: tuple[tuple[int, int, int], ...] = ()
+
+    @cached_property
+    def num_targets(self) -> int:
+        return int(self.targets.sum())
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.ids)
+
+    def last_answer(self) -> int:
+        """Where the last run of targets begins: before it stands the prompt of that answer."""
+        found = self.targets.nonzero().squeeze(1)
+        breaks = (found.diff() != 1).nonzero().squeeze(1)
+        return int(found[int(breaks[-1]) + 1 if len(breaks) else 0])
+
+
+class Vision:
+    """The image token, the merge size and the pixel limits of a base model's directory."""
+
+    def __init__(self, folder: Path, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+        config = read_json(folder / "config.json", folder.name)
+        self.image_token: int = config.get("image_token_id", 151655)
+        self.merge: int = config.get("vision_config", {}).get("spatial_merge_size", 2)
+        self._folder, self._min_pixels, self._max_pixels = folder, min_pixels, max_pixels
+
+    @cached_property
+    def _processor(self) -> Any:
+        # The PIL one: torchvision does not go along with a CPU build of torch.
+        processor = AutoImageProcessor.from_pretrained(self._folder, backend="pil", local_files_only=True)
+        size = dict(processor.size)
+        size["shortest_edge"] = self._min_pixels or size["shortest_edge"]
+        size["longest_edge"] = self._max_pixels or size["longest_edge"]
+        processor.size = size
+        return processor
+
+    def pixels(self, example: Example) -> tuple[Tensor, Tensor]:
+        """Patches [P, D] of all images of an example, and their grids [images, 3]."""
+        pictures = [open_rgb(data) for data in example.images]
+        made = self._processor(images=pictures, return_tensors="pt")
+        grids = made["image_grid_thw"]
+        if [tuple(one) for one in grids.tolist()] != list(example.grids):
+            raise ValueError(f"the images of line {example.line} do not have the size they were counted with")
+        return made["pixel_values"], grids
+
+    def spans(self, ids: Tensor) -> list[tuple[int, int]]:
+        """Start and end of each run of image tokens."""
+        spans, place = [], 0
+        for is_image, run in groupby((ids == self.image_token).tolist()):
+            length = len(list(run))
+            if is_image:
+                spans.append((place, place + length))
+            place += length
+        return spans
+
+    def positions_of_images(self, ids: Tensor) -> Tensor:
+        """1 where an image token stands, as the model's `mm_token_type_ids`."""
+        return (ids == self.image_token).int()

@@ -1,0 +1,156 @@
+"""Steps of one job with all that happens between them: reports, evaluations, samples, checkpoints, early stopping."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from app.schemas import TrainingConfig
+from worker.trainer.atomic import list_files
+from worker.trainer.checkpoint import Progress, adapter_tensors, keep_only, save_checkpoint
+from worker.trainer.commands import Commands
+from worker.trainer.data import Data
+from worker.trainer.evaluate import evaluate
+from worker.trainer.events import EventLog
+from worker.trainer.loop import StepMetrics, Stepper
+from worker.trainer.memory import Ticker, memory_text
+from worker.trainer.resolve import Resolved
+from worker.trainer.sample import Sampler
+from worker.trainer.schedule import Plan
+
+
+@dataclass
+class Session:
+    """One attempt at a job, from its weights in memory to its last step.
+
+    `best` holds the best weights so far, only where early stopping may want them back.
+    """
+
+    config: TrainingConfig
+    folder: Path
+    events: EventLog
+    commands: Commands
+    data: Data
+    plan: Plan
+    resolved: Resolved
+    identity: dict[str, Any]
+    stepper: Stepper
+    sampler: Sampler
+    progress: Progress
+    best: dict[str, Tensor] | None = None
+    saved_step: int = 0
+    _ticker: Ticker = field(default_factory=Ticker)
+    _started: float = field(default_factory=time.monotonic)
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """All steps that are left. On `Interrupted` the state is that of the last whole step."""
+        first, last = self.progress.step + 1, self.resolved.num_steps
+        self._after_step()  # an evaluation the resumed step still owes
+        for metrics in self.stepper.steps(self._examples, first, last):
+            self.progress.step, self.progress.loss = metrics.step, metrics.loss
+            self._report(metrics, metrics.step - first + 1)
+            self._after_step()
+            if self.stops_early:
+                self.events.log(
+                    f"Stopped at step {metrics.step:,}: the validation loss has not fallen for "
+                    f"{self.progress.evals_without_gain} evaluations"
+                )
+                break
+        self.save()
+
+    @property
+    def stops_early(self) -> bool:
+        patience = self.config.early_stopping_evals
+        return patience is not None and self.progress.evals_without_gain >= patience
+
+    def save(self) -> None:
+        """A checkpoint of the last whole step, unless that step has one."""
+        step = self.progress.step
+        if step == self.saved_step:
+            return
+        checkpoints = self.folder / "checkpoints"
+        path = save_checkpoint(
+            checkpoints, self.stepper.trainee, self.stepper.optimizer, self.progress, self.identity, self.best
+        )
+        self.saved_step, self._saved_at = step, time.monotonic()
+        files = list_files(path, f"checkpoints/{path.name}/")
+        self.events.emit(
+            "checkpoint",
+            step=step,
+            size=sum(one["size"] for one in files),
+            best=step == self.progress.best_step,
+            path=f"checkpoints/{path.name}",
+            files=files,
+            eval_loss=self.progress.eval_loss if self.progress.eval_step == step else None,
+        )
+        keep_only(checkpoints, self.config.keep_checkpoints, self.progress.best_step if self.config.keep_best else None)
+
+    def _examples(self, step: int) -> list[Any]:
+        return [self.data.train[i] for i in self.plan.members(step)]
+
+    def _after_step(self) -> None:
+        step = self.progress.step
+        if step == 0:
+            return
+        improved = self._due(self.resolved.eval_steps, self.progress.eval_step) and self._evaluate()
+        if self._due(self.resolved.sample_steps, self.progress.sample_step):
+            self._sample()
+        minutes = (time.monotonic() - self._saved_at) / 60
+        wanted = self.commands.take_save() or minutes >= self.config.save_minutes
+        if wanted or (improved and self.config.keep_best) or step % self.resolved.save_steps == 0:
+            self.save()
+
+    def _due(self, cadence: int, done_at: int) -> bool:
+        step = self.progress.step
+        return step > done_at and (step % cadence == 0 or step == self.resolved.num_steps)
+
+    def _evaluate(self) -> bool:
+        """Reports the validation loss; answers whether it is the lowest so far."""
+        if not self.data.validation:
+            return False
+        stepper, progress = self.stepper, self.progress
+        found = evaluate(stepper.trainee, self.data.validation, stepper.vision, stepper.row_tokens, self.commands.poll)
+        self.events.emit("eval", step=progress.step, loss=found.loss, num_targets=found.num_targets)
+        progress.eval_step, progress.eval_loss = progress.step, found.loss
+        improved = progress.best_loss is None or found.loss < progress.best_loss
+        progress.evals_without_gain = 0 if improved else progress.evals_without_gain + 1
+        if improved:
+            progress.best_step, progress.best_loss = progress.step, found.loss
+            if self.config.early_stopping_evals is not None:
+                self.best = adapter_tensors(stepper.trainee)
+        return improved
+
+    def _sample(self) -> None:
+        for one in self.sampler.samples():
+            self.events.emit(
+                "sample",
+                step=self.progress.step,
+                prompt_id=one.prompt_id,
+                prompt=one.prompt,
+                answer=one.answer,
+                base_answer=one.base_answer,
+                wanted=one.wanted,
+            )
+        self.progress.sample_step = self.progress.step
+
+    def _report(self, metrics: StepMetrics, done: int) -> None:
+        elapsed = time.monotonic() - self._started
+        self.events.emit(
+            "step",
+            step=metrics.step,
+            num_steps=self.resolved.num_steps,
+            epoch=round(self.plan.epoch(metrics.step), 4),
+            loss=metrics.loss,
+            learning_rate=metrics.learning_rate,
+            grad_norm=metrics.grad_norm,
+            num_tokens=metrics.num_tokens,
+            num_targets=metrics.num_targets,
+            tokens_per_s=round(metrics.num_tokens / metrics.step_s, 1),
+            step_s=round(metrics.step_s, 4),
+            eta_s=round(elapsed / done * (self.resolved.num_steps - metrics.step), 1),
+        )
+        if self._ticker.due():
+            self.events.log(memory_text(self.stepper.trainee.device))
