@@ -117,8 +117,8 @@ def login_url(data_dir: DataDir = None, host: Host = None, port: Port = None) ->
 @cli.command()
 def check(
     file: Annotated[Path, typer.Argument(help="A JSONL file of conversations.")],
-    model: Annotated[str | None, typer.Option(help="Base model whose tokenizer counts.")] = None,
-    max_length: Annotated[int, typer.Option(min=16, help="Longest example, in tokens.")] = 2048,
+    model: Annotated[str | None, typer.Option(help="Not supported by this version yet.")] = None,
+    max_length: Annotated[int, typer.Option(min=16, help="Not supported by this version yet.")] = 2048,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write the report there, - for standard output.")
     ] = None,

@@ -19,18 +19,19 @@ from app.security import ensure_token, make_login_code
 
 SAMPLE = Path(__file__).resolve().parent.parent / "examples" / "capitals.jsonl"
 CONFIG = {
-    "max_steps": 160,
+    "max_steps": 120,
     "learning_rate": 0.01,
     "lora_r": 16,
     "lora_alpha": 32,
     "lora_dropout": 0.0,
     "validation_share": 0.1,
-    "eval_steps": 40,
-    "save_steps": 80,
+    "eval_steps": 30,
+    "save_steps": 60,
     "sample_prompts": 6,
 }
 READY_S = 60
 POLL_S = 0.3
+STRIDE = 10
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -117,6 +118,14 @@ def _follow(client: ControlCenter, job_id: int) -> dict[str, Any]:
         if job["state"] in ENDED:
             return job
         time.sleep(POLL_S)
+
+
+def _step_line(client: ControlCenter, job: dict[str, Any]) -> str:
+    """Where the job stands, in strides of ten steps."""
+    step = max(1, job["step"] // STRIDE * STRIDE)
+    points = client.call("GET", f"/api/jobs/{job['id']}/metrics", params={"from_step": step, "to_step": step})
+    loss = points["loss"][0] if points["loss"] else None
+    return f"  step {step:>4} of {job['num_steps']}" + (f"   loss {loss:.3f}" if loss is not None else "")
 
 
 def _say_answers(samples: list[dict[str, Any]]) -> None:

@@ -4,7 +4,8 @@ The model's template is rendered with every special token inside the user's data
 token left in the text is the template's own, and the text is cut there: the pieces between are tokenized as plain
 text after the marks are taken out. This gives the ids of tokenizing the text at once, but for two things, both wanted:
 a special token in the data stays text, and an answer starts a token of its own even where it begins with a line
-break, as it does when the model generates.
+break, as it does when the model generates. Special is what the tokenizer calls so: `<think>` and `<tool_call>` are
+added tokens that answers are meant to hold, and stay tokens. A tokenizer that composes letters (NFC) does so here too.
 """
 
 import hashlib

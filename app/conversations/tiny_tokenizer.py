@@ -159,8 +159,21 @@ PHRASES = (
 )
 
 
+PATCH, MERGE = 16, 2
+# Small pictures: 1 to 64 visual tokens each.
+IMAGE_SETTINGS = {
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "patch_size": PATCH,
+    "temporal_patch_size": 2,
+    "merge_size": MERGE,
+    "size": {"shortest_edge": (2 * PATCH) ** 2, "longest_edge": 64 * (2 * PATCH) ** 2},
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
 def write_tiny_tokenizer(model_dir: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja into the folder."""
+    """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and preprocessor_config.json into the folder."""
     model_dir.mkdir(parents=True, exist_ok=True)
     build_tokenizer().save(str(model_dir / "tokenizer.json"), pretty=False)
     config = {
@@ -173,6 +186,8 @@ def write_tiny_tokenizer(model_dir: Path) -> None:
     }
     (model_dir / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (model_dir / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    images = json.dumps(IMAGE_SETTINGS, indent=2) + "\n"
+    (model_dir / "preprocessor_config.json").write_text(images, encoding="utf-8")
 
 
 def build_tokenizer() -> Tokenizer:

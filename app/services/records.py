@@ -6,9 +6,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from app.conversations.normalize import with_system_prompt
+from app.conversations.normalize import normalize, with_system_prompt
 from app.conversations.preview import preview
-from app.conversations.reader import read_conversations
+from app.conversations.reader import read_lines
 from app.conversations.records import Conversation, Image, Line, Rejected
 from app.conversations.render import Renderer
 from app.errors import NotFound
@@ -35,9 +35,15 @@ def show(path: Path, line: int, tokenizer_folder: Path, system_prompt: str, max_
 
 
 def _find(path: Path, line: int) -> tuple[Line, Conversation | Rejected] | None:
-    """The record of a line. Reads up to it: lines have no index yet."""
-    upto = takewhile(lambda pair: pair[0].number <= line, read_conversations(path))
-    return next((pair for pair in upto if pair[0].number == line), None)
+    """The record of a line. Reads up to it, lines have no index yet, but only this one is normalized."""
+    upto = takewhile(lambda one: one.number <= line, read_lines(path))
+    found = next((one for one in upto if one.number == line), None)
+    if found is None:
+        return None
+    try:
+        return found, found.error or normalize(found.value)
+    except Rejected as error:
+        return found, error
 
 
 def _turns(conversation: Conversation) -> list[dict[str, Any]]:
@@ -46,5 +52,6 @@ def _turns(conversation: Conversation) -> list[dict[str, Any]]:
 
 def _part(part: Any) -> dict[str, Any]:
     if isinstance(part, Image):
-        return {"type": "image", "image": f"data:image/png;base64,{base64.b64encode(part.data or b'').decode()}"}
+        # Browsers look at the bytes themselves; any image type does.
+        return {"type": "image", "image": f"data:image/png;base64,{base64.b64encode(part.data).decode()}"}
     return {"type": "text", "text": part.text}

@@ -3,7 +3,7 @@ import time
 import pytest
 from sqlmodel import select
 
-from app.models import Event, Job, Lane
+from app.models import Event, Job
 from app.services import attempts
 from tests.factories import Center, Claim, rows
 
@@ -269,28 +269,11 @@ def test_resolved_settings_show_on_the_job(center: Center, claim: Claim) -> None
     assert (job["num_steps"], job["config"]["eval_steps"], job["resolved"]["num_train"]) == (60, 3, 29)
 
 
-def test_telemetry_shows_on_the_node_and_in_the_jobs_metrics(center: Center) -> None:
-    center.make_job()
-    worker = center.worker()
-    claim = worker.must_claim()
-    assert worker.beat({"ram_used": 5, "gpu_util": None}).status_code == 200
-    lane = center.get("/api/nodes").json()["items"][0]["lanes"][0]
-    assert (lane["telemetry"]["ram_used"], lane["job_id"], lane["online"]) == (5, claim.job_id, True)
-    assert center.get(f"/api/jobs/{claim.job_id}/metrics").json()["telemetry"]["ram_used"] == [5]
-
-
 def test_leases_are_extended_when_the_web_process_starts(center: Center, claim: Claim) -> None:
     with center.database.write() as session:
         session.get_one(Job, claim.job_id).lease_until = time.time() - 1
         attempts.extend_leases(session, 60)
         assert attempts.reap(session) == 0
-
-
-def test_a_beat_of_an_unknown_lane_asks_to_register(center: Center) -> None:
-    worker = center.worker()
-    with center.database.write() as session:
-        session.delete(session.exec(select(Lane)).one())
-    assert worker.beat().status_code == 404
 
 
 def test_a_job_waits_for_its_dataset_and_falls_with_it(center: Center) -> None:

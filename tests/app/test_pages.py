@@ -48,7 +48,15 @@ def full(center: Center, claim: Claim) -> Center:
     claim.beat(
         claim.event("log", level="warning", text="<b>careful</b>"),
         claim.event("eval", step=3, loss=1.5),
-        claim.event("sample", step=3, prompt_id=0, prompt="2 + 2?", answer="4", base_answer="?", wanted="4"),
+        claim.event(
+            "sample",
+            step=3,
+            prompt_id=0,
+            prompt="<|im_start|>user\n2 + 2?<|im_end|>\n",
+            answer="4",
+            base_answer="?",
+            wanted="4",
+        ),
     )
     claim.succeed(step=3)
     center.make_job(1, name="next")
@@ -78,10 +86,12 @@ def test_a_region_has_an_address_of_its_own_and_is_no_whole_page(full: Center) -
 
 
 def test_every_template_is_rendered_by_some_page(full: Center) -> None:
-    get_environment().cache.clear()
+    cache = get_environment().cache
+    assert cache is not None
+    cache.clear()
     for path in (*PAGES, *REGIONS, "/nowhere", "/login"):
         full.get(path)
-    seen = {name for _, name in get_environment().cache}
+    seen = {name for _, name in cache}
     assert set(get_environment().list_templates()) - seen == {"home/first.html", "_macros.html"}
 
 
@@ -121,6 +131,10 @@ def test_the_stream_of_a_page_goes_on_where_the_page_was_read(center: Center, cl
 def test_what_a_trainer_writes_is_text_and_never_markup(full: Center) -> None:
     html = full.get("/jobs/1").text
     assert "&lt;b&gt;careful&lt;/b&gt;" in html and "<b>careful" not in html
+
+
+def test_a_sample_shows_the_question_without_the_template_around_it(full: Center) -> None:
+    assert '<dt>Question</dt><dd class="clamp">2 + 2?</dd>' in full.get("/jobs/1/_samples").text
 
 
 def test_the_form_makes_the_job_that_rest_would_make(center: Center) -> None:

@@ -273,8 +273,8 @@ def test_an_object_answer_is_trained_as_exactly_its_json_text(renderer: Renderer
 
 
 def test_pictures_from_a_record_are_counted_by_their_size(renderer: Renderer, data_uri: Callable[..., str]) -> None:
-    items = [{"type": "image", "image": data_uri(256, 512)}]
+    items = [{"type": "image", "image": data_uri(128, 256)}]
     record = {"messages": [{"role": "user", "content": items}, {"role": "assistant", "content": "red"}]}
     encoded = renderer.encode(normalize(record))
-    assert encoded.images[0].grid == (1, 32, 16)
-    assert encoded.ids.count(renderer.image_id) == 32 * 16 // 4
+    assert encoded.images[0].grid == (1, 16, 8)
+    assert encoded.ids.count(renderer.image_id) == 16 * 8 // 4
