@@ -12,16 +12,28 @@ from worker.process import LOG_NAME
 # What an attempt becomes when its trainer is gone and this was asked for.
 ENDS_AS = {"stop": "cancelled", "cancel": "cancelled", "pause": "paused", "release": "released"}
 
+OUTCOME_NAME = "outcome.json"
+
 Ending = dict[str, Any]
+
+
+def has_ended(job_dir: Path) -> bool:
+    """Whether the trainer said what it came to, which is the last thing it does."""
+    return (job_dir / OUTCOME_NAME).exists()
 
 
 def read_ending(job_dir: Path, code: int | None, asked: Iterable[str], step: int) -> Ending:
     """The trainer's own word, else what was asked for, else a crash, explained. `code` as of Popen, None: never ran."""
-    exit_ = None if code is None else {"code": max(code, 0), "signal": -code if code < 0 else None}
-    said = read_json(job_dir / "outcome.json") if code is not None else None
+    said = read_json(job_dir / OUTCOME_NAME) if code is not None else None
     if said is not None and "outcome" in said:
         known = {"outcome": said["outcome"], "error": said.get("error"), "adapter": said.get("adapter")}
-        return {**known, "step": said.get("step") or step, "exit": exit_}
+        # How the process went after its last word does not matter.
+        return {
+            **known,
+            "step": said.get("step") or step,
+            "exit": {"code": int(known["outcome"] == "failed"), "signal": None},
+        }
+    exit_ = None if code is None else {"code": max(code, 0), "signal": -code if code < 0 else None}
     if wish := _wish(asked):
         return {"outcome": ENDS_AS[wish], "error": None, "step": step, "adapter": None, "exit": exit_}
     error = explain_exit(code or 0, job_dir / LOG_NAME)
@@ -35,7 +47,7 @@ def failed(error: dict[str, Any], step: int) -> Ending:
 
 def adapter_files(job_dir: Path) -> list[FileSpec]:
     """The files of the finished adapter by their paths below the job directory; none before a success."""
-    adapter = (read_json(job_dir / "outcome.json") or {}).get("adapter") or {}
+    adapter = (read_json(job_dir / OUTCOME_NAME) or {}).get("adapter") or {}
     return [FileSpec(**{**file, "path": f"adapter/{file['path']}"}) for file in adapter.get("files", [])]
 
 

@@ -18,6 +18,8 @@ FORGOTTEN_S = 7 * 24 * 3600.0
 def make_job_dir(jobs_dir: Path, claim: Claim) -> Path:
     """The new directory of an attempt, with the claim that its spool can be sent under later."""
     job_dir = jobs_dir / str(claim.job_id) / f"attempt-{claim.attempt}"
+    # A control center with new data counts from one again: what another job left under this number is not ours.
+    shutil.rmtree(job_dir, ignore_errors=True)
     job_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_json(job_dir / CLAIM_NAME, {"attempt": claim.attempt, "claim_token": claim.claim_token})
     return job_dir

@@ -51,7 +51,8 @@ class Reporter:
             self._failed(error)
             self._narrow_down(events, error)
             return []
-        self._limit = BATCH
+        if events:
+            self._limit = BATCH
         self._last_beat = time.monotonic()
         if self._away:
             log.info("The control center is back.")

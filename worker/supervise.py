@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from app.config import Settings
 from worker.client import Claim, Client, Fenced, Pause, Refused, ServerAway
-from worker.ending import ENDS_AS, Ending, adapter_files, describe, failed, read_ending
+from worker.ending import ENDS_AS, Ending, adapter_files, describe, failed, has_ended, read_ending
 from worker.faults import PreparationFailed
 from worker.job_dirs import close_job, make_job_dir, open_spools, shed
 from worker.prepare import Abandoned, Preparation
@@ -22,6 +22,8 @@ log = logging.getLogger("worker.supervise")
 
 TICK_S = 0.1
 STOP_NOW_S = 5.0
+NOTHING_TO_SAVE_S = 2.0
+FAREWELL_S = 0.3
 # The launcher gives a lane 30 s: first the trainer has to save, then the files have to reach the control center.
 RELEASE_S = 20.0
 LAST_WORDS_S = 26.0
@@ -84,6 +86,10 @@ class Supervision:
         while (code := self._trainer.wait(TICK_S)) is None:
             self._tick()
             self._lose_patience(self._trainer)
+            if has_ended(self._job_dir):
+                # Its last word is said; taking torch apart may last seconds, and nothing is lost without that.
+                code = self._trainer.wait(FAREWELL_S) or 0
+                break
         self._end_trainer()
         return code
 
@@ -172,8 +178,10 @@ class Supervision:
 
     def _lose_patience(self, trainer: TrainerProcess) -> None:
         graces = {"stop": STOP_NOW_S, "release": RELEASE_S}
-        usual, now = self._bench.settings.stop_grace_s, time.monotonic()
-        if any(now - asked > graces.get(command, usual) for command, asked in self._asked.items()):
+        # Before its first step a trainer has nothing to save, and while it loads it does not listen.
+        usual = self._bench.settings.stop_grace_s if self._spool.last_step else NOTHING_TO_SAVE_S
+        now = time.monotonic()
+        if any(now - asked > min(usual, graces.get(command, usual)) for command, asked in self._asked.items()):
             log.warning("%s: the trainer does not end by itself and is killed.", self._label)
             trainer.kill()
 

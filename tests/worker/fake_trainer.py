@@ -42,6 +42,7 @@ def end(outcome: str, step: int, adapter: dict[str, Any] | None = None) -> None:
     known = {"outcome": outcome, "step": step, "error": None, "adapter": adapter}
     (job_dir / "outcome.part").write_text(json.dumps(known))
     (job_dir / "outcome.part").rename(job_dir / "outcome.json")
+    time.sleep(plan.get("teardown", 0))
     sys.exit(0)
 
 
@@ -65,6 +66,7 @@ def obey(step: int) -> None:
 (job_dir / "environment.json").write_text(json.dumps(dict(os.environ)))
 print("counting", flush=True)
 tell("state", state="claimed", phase="loading", resume_step=spec["resume_step"])
+time.sleep(plan.get("loading", 0))
 tell("state", state="running", phase="training")
 step = spec["resume_step"]
 while step < plan.get("steps", 5):

@@ -17,7 +17,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def make_model(folder: Path, **files: Any) -> Path:
     folder.mkdir(parents=True)
-    known = {"config.json": {}, "tokenizer.json": {}, "model.safetensors": {}}
+    known: dict[str, Any] = {"config.json": {}, "tokenizer.json": {}, "model.safetensors": {}}
     for name, content in (known | files).items():
         if content is not None:
             (folder / name.replace("__", ".")).write_text(json.dumps(content))

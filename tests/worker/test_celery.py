@@ -7,9 +7,10 @@ from typing import Any
 
 import psutil
 import pytest
+import redis
 from celery import Celery
 
-from app.broker import broker_directory, broker_url
+from app.broker import broker_directory, broker_url, socket_path
 from app.config import Settings
 from app.launch import child_environment, lane_child
 from app.processes import with_repository
@@ -24,8 +25,17 @@ QUEUE = "lane.here.cpu"
 def broker(settings: Settings) -> Iterator[str]:
     command = [sys.executable, "-m", "app.broker", str(broker_directory(settings))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=with_repository(dict(os.environ))) as supervisor:
+        until(lambda: answers(socket_path(broker_directory(settings))))
         yield broker_url(settings)
         supervisor.terminate()
+
+
+def answers(path: Path) -> bool:
+    with redis.Redis(unix_socket_path=str(path)) as client:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
 
 
 @pytest.fixture
@@ -139,7 +149,10 @@ def test_a_job_found_by_the_lane_itself_is_put_back_too(
 
 
 def test_the_worker_loads_no_torch(settings: Settings) -> None:
-    code = "import sys, worker.main, worker.hub; print([n for n in sys.modules if n.split('.')[0] in ('torch', 'fastapi', 'sqlmodel')])"
+    code = (
+        "import sys, worker.main, worker.hub\n"
+        "print([name for name in ('torch', 'transformers', 'fastapi', 'sqlmodel') if name in sys.modules])"
+    )
     environment = child_environment(settings)
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"

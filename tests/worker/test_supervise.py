@@ -123,6 +123,31 @@ def test_a_deaf_trainer_is_killed(
     assert (server.ends[0]["outcome"], server.ends[0]["exit"]["signal"]) == (outcome, 9)
 
 
+def test_a_trainer_that_only_loads_is_not_waited_for(server: FakeServer, bench: MakeBench) -> None:
+    given = bench(loading=600)
+    thread = threading.Thread(target=supervise, args=(claim(server, given), given))
+    thread.start()
+    until(lambda: any(event.get("phase") == "loading" for event in server.events.get("1", [])))
+    server.commands.append("pause")
+    thread.join(30)
+    assert (server.ends[0]["outcome"], server.ends[0]["exit"]["signal"]) == ("paused", 9)
+
+
+def test_nobody_waits_for_a_trainer_that_has_said_its_last_word(server: FakeServer, bench: MakeBench) -> None:
+    ending = carry_out(server, bench(teardown=600))
+    assert (ending["outcome"], ending["exit"]) == ("succeeded", {"code": 0, "signal": None})
+
+
+def test_files_of_another_job_with_this_number_are_not_ours(
+    server: FakeServer, bench: MakeBench, job_dir: Path
+) -> None:
+    job_dir.mkdir(parents=True)
+    (job_dir / "events.jsonl").write_text('{"seq": 99, "kind": "step", "step": 99}\n')
+    (job_dir / "outcome.json").write_text('{"outcome": "cancelled", "step": 99}')
+    assert carry_out(server, bench())["step"] == 5
+    assert server.seqs()[0] == 1
+
+
 def test_a_fenced_attempt_kills_its_trainer_and_says_nothing(
     server: FakeServer, bench: MakeBench, job_dir: Path
 ) -> None:
@@ -136,7 +161,7 @@ def test_a_fenced_attempt_kills_its_trainer_and_says_nothing(
 def test_training_goes_on_while_the_control_center_is_away(server: FakeServer, bench: MakeBench, job_dir: Path) -> None:
     thread = in_background(server, bench(steps=60))
     server.away = True
-    until(lambda: (job_dir / "outcome.json").exists())
+    until((job_dir / "outcome.json").exists)
     assert len(server.events["1"]) < 63
     server.away = False
     thread.join()
