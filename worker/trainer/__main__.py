@@ -16,6 +16,7 @@ from worker.trainer.base_files import check_base_model
 from worker.trainer.commands import Commands
 from worker.trainer.events import EventLog, without_nan
 from worker.trainer.faults import Interrupted, JobFailed
+from worker.trainer.job import Job
 
 # The trainer never asks the network: a wrong path would otherwise be looked up on the hub for minutes.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "true"}
@@ -46,7 +47,7 @@ def work(values: dict[str, Any], folder: Path, events: EventLog) -> dict[str, An
     commands.poll()
     from worker.trainer.run import train  # seconds of imports, after the first event
 
-    ended = train(spec, folder, events, commands)
+    ended = train(Job(spec, folder, events, commands))
     return {"outcome": ended.outcome, "step": ended.step, "error": None, "adapter": ended.adapter}
 
 

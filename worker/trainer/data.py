@@ -31,6 +31,9 @@ class Data:
 
 def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callable[[], None]) -> Data:
     """Raises `JobFailed` if nothing is left to train on."""
+    for path in (spec.dataset_path, spec.validation_path):
+        if path and not Path(path).is_file():
+            raise JobFailed("dataset_missing", f"There is no file {path}.", "Give the path of a JSONL file.")
     progress = _Progress(events, poll)
     found = tokenize(Path(spec.dataset_path), renderer, spec.config, progress)
     train, validation = _split(found, spec)

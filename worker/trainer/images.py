@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoImageProcessor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from app.conversations.images import open_rgb
 from worker.trainer.base_files import read_json
@@ -52,8 +52,8 @@ class Vision:
 
     @cached_property
     def _processor(self) -> Any:
-        # The PIL one: torchvision does not go along with a CPU build of torch.
-        processor = AutoImageProcessor.from_pretrained(self._folder, backend="pil", local_files_only=True)
+        # By its class, not by AutoImageProcessor: that one wants torchvision, which does not go along with a CPU torch.
+        processor = Qwen2VLImageProcessorPil.from_pretrained(self._folder, local_files_only=True)
         size = dict(processor.size)
         size["shortest_edge"] = self._min_pixels or size["shortest_edge"]
         size["longest_edge"] = self._max_pixels or size["longest_edge"]

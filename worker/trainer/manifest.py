@@ -4,18 +4,15 @@ from typing import Any
 
 from app.conversations.normalize import NORMALIZER_VERSION
 from app.conversations.render import Renderer
-from app.schemas import JobSpec
 from worker.trainer.events import now
 from worker.trainer.export import versions
 from worker.trainer.resolve import with_resolved
 from worker.trainer.session import Session
 
 
-def describe(
-    spec: JobSpec, session: Session, renderer: Renderer, step: int, validation_loss: float | None
-) -> dict[str, Any]:
+def describe(session: Session, renderer: Renderer, step: int, validation_loss: float | None) -> dict[str, Any]:
     """`manifest.json`. `step` is the one whose weights are exported, `validation_loss` theirs."""
-    trainee = session.stepper.trainee
+    spec, trainee = session.job.spec, session.stepper.trainee
     return {
         "name": spec.name,
         "job_id": spec.job_id,

@@ -1,5 +1,6 @@
 """One job from its specification to its adapter, read top to bottom."""
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -10,23 +11,22 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from app.conversations.render import Renderer
-from app.schemas import TINY_MODEL, JobSpec
+from app.schemas import TINY_MODEL
 from worker.trainer.atomic import list_files
 from worker.trainer.base_files import check_base_model, num_layers, read_json
 from worker.trainer.checkpoint import Progress, adapter_tensors, read_checkpoint, restore_checkpoint
-from worker.trainer.commands import Commands
 from worker.trainer.data import Data, load_data
-from worker.trainer.events import EventLog
 from worker.trainer.export import export_adapter, versions
 from worker.trainer.faults import Interrupted, JobFailed, Outcome
 from worker.trainer.identity import identity_of_job
-from worker.trainer.images import Example, Vision
+from worker.trainer.images import Vision
+from worker.trainer.job import Job
 from worker.trainer.loop import Stepper, make_optimizer
 from worker.trainer.manifest import describe
 from worker.trainer.memory import memory_text
 from worker.trainer.model import Trainee, add_lora, checkpoint_layers, load_base
 from worker.trainer.randomness import seed_all
-from worker.trainer.resolve import resolve
+from worker.trainer.resolve import Resolved, resolve
 from worker.trainer.sample import Sampler
 from worker.trainer.schedule import learning_rate, make_plan
 from worker.trainer.session import Session
@@ -43,20 +43,28 @@ class Ended:
     adapter: dict[str, Any] | None = None
 
 
-def train(spec: JobSpec, folder: Path, events: EventLog, commands: Commands) -> Ended:
+def train(job: Job) -> Ended:
     """Carries out the job; raises `JobFailed`, or `Interrupted` if that came before the first step."""
     try:
-        return _train(spec, folder, events, commands)
+        return _train(job)
     except torch.OutOfMemoryError as error:
         raise JobFailed(
             "out_of_memory",
             f"The memory of this machine is too small for this job: {str(error).splitlines()[0]}",
             "Lower row_tokens, max_length or lora_r, or choose a machine with more memory.",
         ) from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise JobFailed(
+            "disk_full",
+            f"The disk of {job.folder} is full.",
+            "Free some space there, then resume the job from its last checkpoint.",
+        ) from error
 
 
-def _train(spec: JobSpec, folder: Path, events: EventLog, commands: Commands) -> Ended:
-    config, model_dir = spec.config, Path(spec.model_path)
+def _train(job: Job) -> Ended:
+    spec, events, model_dir = job.spec, job.events, job.model_dir
     transformers_logging.disable_progress_bar()
     if spec.model == TINY_MODEL:
         build_tiny_model(model_dir)
@@ -65,56 +73,29 @@ def _train(spec: JobSpec, folder: Path, events: EventLog, commands: Commands) ->
 
     events.state("claimed", "tokenizing", "Turning records into tokens")
     renderer = Renderer.load(model_dir)
-    data = load_data(spec, renderer, events, commands.poll)
+    data = load_data(spec, renderer, events, job.commands.poll)
 
-    plan = make_plan(config, len(data.train))
-    resolved = resolve(config, data, plan, num_layers(model_dir), device.type == "cuda")
+    plan = make_plan(spec.config, len(data.train))
+    resolved = resolve(spec.config, data, plan, num_layers(model_dir), device.type == "cuda")
     events.state("claimed", "planning", f"{resolved.num_steps:,} steps", resolved=resolved.as_json())
     identity = identity_of_job(spec, renderer, len(data.train))
     resume = Path(spec.resume_path) if spec.resume_path else None
     progress = read_checkpoint(resume, identity) if resume else Progress()
-    commands.poll()
+    job.commands.poll()
 
     events.state("claimed", "loading", f"Loading the weights of {spec.model}")
-    seed_all(config.seed)
-    trainee = load_trainee(spec, device, resolved.checkpointed_layers, events)
-    optimizer = make_optimizer(trainee, config)
+    seed_all(spec.config.seed)
+    trainee = load_trainee(job, device, resolved.checkpointed_layers)
+    optimizer = make_optimizer(trainee, spec.config)
     best = restore_checkpoint(resume, trainee, optimizer) if resume else None
-    commands.poll()
+    job.commands.poll()
 
-    vision = Vision(model_dir, config.min_pixels, config.max_pixels)
-    stepper = Stepper(
-        trainee=trainee,
-        optimizer=optimizer,
-        config=config,
-        vision=vision,
-        rate=learning_rate(config, resolved.num_steps),
-        row_tokens=resolved.row_tokens,
-        poll=commands.poll,
-        on_back_off=lambda step, tokens: events.log(
-            f"Out of memory in step {step:,}: rows hold {tokens:,} tokens from now on", level="warning"
-        ),
-    )
-    asked = sample_examples(data, config.sample_prompts, vision)
-    sampler = Sampler(trainee, asked, vision, renderer.decode, renderer.eos_id, commands.poll)
-    at = progress.step
-    session = Session(
-        config,
-        folder,
-        events,
-        commands,
-        data,
-        plan,
-        resolved,
-        identity,
-        stepper,
-        sampler,
-        progress,
-        best,
-        saved_step=at,
-    )
+    stepper = make_stepper(job, trainee, optimizer, resolved)
+    sampler = make_sampler(job, stepper, data, renderer)
+    session = Session(job, data, plan, resolved, identity, stepper, sampler, progress, best, saved_step=progress.step)
+    again = f" again after step {progress.step:,}" if progress.step else ""
     events.state("running", "training", f"Training {resolved.num_steps:,} steps")
-    events.log("Training started" if not at else f"Training started again after step {at:,}")
+    events.log(f"Training started{again}")
     try:
         session.run()
     except Interrupted as end:
@@ -125,14 +106,12 @@ def _train(spec: JobSpec, folder: Path, events: EventLog, commands: Commands) ->
     events.log(memory_text(device))
 
     events.state("running", "saving", "Writing the adapter")
-    adapter = write_adapter(spec, session, trainee, renderer, folder / "adapter")
-    return Ended("succeeded", progress.step, adapter)
+    return Ended("succeeded", progress.step, write_adapter(session, renderer))
 
 
 def choose_device(model_dir: Path) -> torch.device:
     """CUDA if there is any; on a CPU also decides how many threads work."""
     if torch.cuda.is_available():
-        torch.backends.cuda.matmul.allow_tf32 = True
         return torch.device("cuda", torch.cuda.current_device())
     hidden_size = read_json(model_dir / "config.json", model_dir.name)["text_config"]["hidden_size"]
     wanted = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
@@ -140,37 +119,58 @@ def choose_device(model_dir: Path) -> torch.device:
     return torch.device("cpu")
 
 
-def load_trainee(spec: JobSpec, device: torch.device, checkpointed: int, events: EventLog) -> Trainee:
-    base = load_base(Path(spec.model_path), spec.config.use_qlora, device)
-    trainee = add_lora(base, spec.config, device, spec.model)
-    checkpoint_layers(base, checkpointed)
+def load_trainee(job: Job, device: torch.device, checkpointed_layers: int) -> Trainee:
+    config = job.spec.config
+    base = load_base(job.model_dir, config.use_qlora, device)
+    trainee = add_lora(base, config, device, job.spec.model)
+    checkpoint_layers(base, checkpointed_layers)
     percent = 100 * trainee.num_trainable / trainee.num_parameters
-    events.log(
+    job.events.log(
         f"Trainable parameters: {trainee.num_trainable:,} of {trainee.num_parameters:,} ({percent:.3f} %), "
-        f"base in {'4 bits' if spec.config.use_qlora else 'bf16'} on {versions(device)['device']}"
+        f"base in {'4 bits' if config.use_qlora else 'bf16'} on {versions(device)['device']}"
     )
     return trainee
 
 
-def sample_examples(data: Data, count: int, vision: Vision) -> list[Example]:
-    """The first examples whose last answer can be asked for: validation, else training ones."""
+def make_stepper(job: Job, trainee: Trainee, optimizer: torch.optim.Optimizer, resolved: Resolved) -> Stepper:
+    config = job.spec.config
+
+    def say(step: int, row_tokens: int) -> None:
+        text = f"Out of memory in step {step:,}: rows hold {row_tokens:,} tokens from now on"
+        job.events.log(text, level="warning")
+
+    return Stepper(
+        trainee=trainee,
+        optimizer=optimizer,
+        config=config,
+        vision=Vision(job.model_dir, config.min_pixels, config.max_pixels),
+        rate=learning_rate(config, resolved.num_steps),
+        row_tokens=resolved.row_tokens,
+        poll=job.commands.poll,
+        on_back_off=say,
+    )
+
+
+def make_sampler(job: Job, stepper: Stepper, data: Data, renderer: Renderer) -> Sampler:
+    """Asks the first examples whose last answer can be asked for: validation, else training ones."""
+    vision, count = stepper.vision, job.spec.config.sample_prompts
     fitting = (
         one
         for one in data.validation or data.train
         if one.last_answer() > 0 and not (one.ids[one.last_answer() :] == vision.image_token).any()
     )
-    return [one for one, _ in zip(fitting, range(count), strict=False)]
+    asked = [one for one, _ in zip(fitting, range(count), strict=False)]
+    return Sampler(stepper.trainee, asked, vision, renderer.decode, renderer.eos_id, job.commands.poll)
 
 
-def write_adapter(
-    spec: JobSpec, session: Session, trainee: Trainee, renderer: Renderer, folder: Path
-) -> dict[str, Any]:
+def write_adapter(session: Session, renderer: Renderer) -> dict[str, Any]:
     """The last step's weights; after early stopping was asked for, the best evaluation's."""
-    progress, step, tensors = session.progress, session.progress.step, adapter_tensors(trainee)
-    validation_loss = progress.eval_loss
+    job, progress, trainee = session.job, session.progress, session.stepper.trainee
+    step, validation_loss, tensors = progress.step, progress.eval_loss, adapter_tensors(trainee)
     if session.best is not None:
-        step, tensors, validation_loss = progress.best_step, session.best, progress.best_loss
-    manifest = describe(spec, session, renderer, step, validation_loss)
+        step, validation_loss, tensors = progress.best_step, progress.best_loss, session.best
+    spec, folder = job.spec, job.folder / "adapter"
+    manifest = describe(session, renderer, step, validation_loss)
     export_adapter(folder, trainee, tensors, manifest)
     if spec.output_path:
         shutil.copytree(folder, spec.output_path, dirs_exist_ok=True)

@@ -1,5 +1,6 @@
 """Answers of the adapter, and of the base model without it, to a few fixed prompts."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from worker.trainer.model import Trainee
 
 # An answer may run a little longer than the wanted one, so that rambling shows, but never for long.
 EXTRA_TOKENS, MOST_TOKENS = 16, 256
+IMAGE = re.compile(r"<\|vision_start\|>(<\|image_pad\|>)+<\|vision_end\|>")
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,18 @@ class Sampler:
         for number, (prompt, answer) in enumerate(zip(self._prompts, self._answers(), strict=True)):
             yield Sample(
                 prompt_id=number,
-                prompt=self._decode(prompt.example.ids[: prompt.start].tolist()),
+                prompt=self._question(prompt.example.ids[: prompt.start].tolist()),
                 answer=answer,
                 base_answer=self._base_answers[number],
                 wanted=self._text(prompt.wanted.tolist()),
             )
+
+    def _question(self, ids: list[int]) -> str:
+        """The turn that is answered, as a person reads it: without the template's marks, `[image]` for an image."""
+        ends = [place for place, number in enumerate(ids) if number == self._eos_id]
+        start = ends[-2] + 1 if len(ends) > 1 else 0
+        turn = self._decode(ids[start : ends[-1]] if ends else ids).lstrip("\n")
+        return IMAGE.sub("[image]", turn.partition("\n")[2])
 
     @torch.no_grad()
     def _answers(self) -> list[str]:

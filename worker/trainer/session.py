@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -10,10 +9,10 @@ from torch import Tensor
 from app.schemas import TrainingConfig
 from worker.trainer.atomic import list_files
 from worker.trainer.checkpoint import Progress, adapter_tensors, keep_only, save_checkpoint
-from worker.trainer.commands import Commands
 from worker.trainer.data import Data
 from worker.trainer.evaluate import evaluate
-from worker.trainer.events import EventLog
+from worker.trainer.images import Example
+from worker.trainer.job import Job
 from worker.trainer.loop import StepMetrics, Stepper
 from worker.trainer.memory import Ticker, memory_text
 from worker.trainer.resolve import Resolved
@@ -28,10 +27,7 @@ class Session:
     `best` holds the best weights so far, only where early stopping may want them back.
     """
 
-    config: TrainingConfig
-    folder: Path
-    events: EventLog
-    commands: Commands
+    job: Job
     data: Data
     plan: Plan
     resolved: Resolved
@@ -45,6 +41,10 @@ class Session:
     _started: float = field(default_factory=time.monotonic)
     _saved_at: float = field(default_factory=time.monotonic)
 
+    @property
+    def config(self) -> TrainingConfig:
+        return self.job.spec.config
+
     def run(self) -> None:
         """All steps that are left. On `Interrupted` the state is that of the last whole step."""
         first, last = self.progress.step + 1, self.resolved.num_steps
@@ -54,7 +54,7 @@ class Session:
             self._report(metrics, metrics.step - first + 1)
             self._after_step()
             if self.stops_early:
-                self.events.log(
+                self.job.events.log(
                     f"Stopped at step {metrics.step:,}: the validation loss has not fallen for "
                     f"{self.progress.evals_without_gain} evaluations"
                 )
@@ -71,13 +71,13 @@ class Session:
         step = self.progress.step
         if step == self.saved_step:
             return
-        checkpoints = self.folder / "checkpoints"
+        checkpoints = self.job.folder / "checkpoints"
         path = save_checkpoint(
             checkpoints, self.stepper.trainee, self.stepper.optimizer, self.progress, self.identity, self.best
         )
         self.saved_step, self._saved_at = step, time.monotonic()
         files = list_files(path, f"checkpoints/{path.name}/")
-        self.events.emit(
+        self.job.events.emit(
             "checkpoint",
             step=step,
             size=sum(one["size"] for one in files),
@@ -88,7 +88,7 @@ class Session:
         )
         keep_only(checkpoints, self.config.keep_checkpoints, self.progress.best_step if self.config.keep_best else None)
 
-    def _examples(self, step: int) -> list[Any]:
+    def _examples(self, step: int) -> list[Example]:
         return [self.data.train[i] for i in self.plan.members(step)]
 
     def _after_step(self) -> None:
@@ -99,7 +99,7 @@ class Session:
         if self._due(self.resolved.sample_steps, self.progress.sample_step):
             self._sample()
         minutes = (time.monotonic() - self._saved_at) / 60
-        wanted = self.commands.take_save() or minutes >= self.config.save_minutes
+        wanted = self.job.commands.take_save() or minutes >= self.config.save_minutes
         if wanted or (improved and self.config.keep_best) or step % self.resolved.save_steps == 0:
             self.save()
 
@@ -112,8 +112,10 @@ class Session:
         if not self.data.validation:
             return False
         stepper, progress = self.stepper, self.progress
-        found = evaluate(stepper.trainee, self.data.validation, stepper.vision, stepper.row_tokens, self.commands.poll)
-        self.events.emit("eval", step=progress.step, loss=found.loss, num_targets=found.num_targets)
+        found = evaluate(
+            stepper.trainee, self.data.validation, stepper.vision, stepper.row_tokens, self.job.commands.poll
+        )
+        self.job.events.emit("eval", step=progress.step, loss=found.loss, num_targets=found.num_targets)
         progress.eval_step, progress.eval_loss = progress.step, found.loss
         improved = progress.best_loss is None or found.loss < progress.best_loss
         progress.evals_without_gain = 0 if improved else progress.evals_without_gain + 1
@@ -125,7 +127,7 @@ class Session:
 
     def _sample(self) -> None:
         for one in self.sampler.samples():
-            self.events.emit(
+            self.job.events.emit(
                 "sample",
                 step=self.progress.step,
                 prompt_id=one.prompt_id,
@@ -138,7 +140,7 @@ class Session:
 
     def _report(self, metrics: StepMetrics, done: int) -> None:
         elapsed = time.monotonic() - self._started
-        self.events.emit(
+        self.job.events.emit(
             "step",
             step=metrics.step,
             num_steps=self.resolved.num_steps,
@@ -153,4 +155,4 @@ class Session:
             eta_s=round(elapsed / done * (self.resolved.num_steps - metrics.step), 1),
         )
         if self._ticker.due():
-            self.events.log(memory_text(self.stepper.trainee.device))
+            self.job.events.log(memory_text(self.stepper.trainee.device))

@@ -14,14 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from app.conversations.tiny_tokenizer import write_tiny_tokenizer
+from app.conversations.tiny_tokenizer import MERGE, PATCH, write_tiny_tokenizer
 from worker.trainer.atomic import publish_dir
 
 LAYERS, HIDDEN, HEADS, KEY_VALUE_HEADS, HEAD_DIM = 2, 64, 4, 2, 16
 # Wide enough for NF4's blocks of 64, and drawn with a spread at which gradients reach every layer. With the usual
 # 0.02 such a small model hardly learns.
 STD, HEAD_STD = 0.1, 1.0
-PATCH, MERGE = 16, 2
 SEED = 20
 
 
@@ -118,19 +117,9 @@ def drawn(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 
 def write_settings(folder: Path, config: Qwen3VLConfig) -> None:
-    images = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "patch_size": PATCH,
-        "temporal_patch_size": 2,
-        "merge_size": MERGE,
-        "size": {"shortest_edge": (2 * PATCH) ** 2, "longest_edge": 64 * (2 * PATCH) ** 2},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
     ends = [config.text_config.eos_token_id, config.text_config.pad_token_id]
     generation = {"do_sample": False, "eos_token_id": ends, "pad_token_id": config.text_config.pad_token_id}
-    for name, value in (("preprocessor_config.json", images), ("generation_config.json", generation)):
-        (folder / name).write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", "utf-8")
 
 
 def main(arguments: list[str]) -> int | str:

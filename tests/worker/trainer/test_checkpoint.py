@@ -147,9 +147,10 @@ def test_a_write_that_breaks_off_leaves_no_checkpoint(
         raise OSError("disk full")
 
     trainee = make_trainee(model_dir)
-    with monkeypatch.context() as broken, pytest.raises(OSError, match="disk full"):
-        broken.setattr(torch, "save", fail)
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path, trainee, adam(trainee), Progress(step=3), IDENTITY)
+    monkeypatch.undo()
     assert list(tmp_path.glob("step-*")) == []
     assert save_checkpoint(tmp_path, trainee, adam(trainee), Progress(step=3), IDENTITY).name == "step-00000003"
     assert [one.name for one in tmp_path.iterdir()] == ["step-00000003"]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
 
 from app.conversations.render import Renderer
 from app.conversations.split import split_validation
 from app.schemas import JobSpec
 from tests.tiny import CPU, conversation, make_job, of_kind, picture_conversation, read_events, run_job, write_jsonl
+from worker.trainer.atomic import list_files
 from worker.trainer.encode import tokenize
 from worker.trainer.images import Example
 from worker.trainer.model import load_base
@@ -155,7 +155,7 @@ def loss_by_hugging_face(model: PeftModel, examples: list[Example]) -> float:
 @OLD_NAME
 def test_hugging_faces_forward_gives_the_last_validation_loss(done: Done, model_dir: Path) -> None:
     loss = loss_by_hugging_face(reloaded(done[1], model_dir, True), validation_examples(done[0]))
-    assert loss == pytest.approx(of_kind(done[1], "eval")[-1]["loss"], rel=1e-2)
+    assert loss == pytest.approx(of_kind(done[1], "eval")[-1]["loss"], rel=2e-3, abs=2e-4)
 
 
 @OLD_NAME
@@ -191,16 +191,12 @@ def test_early_stopping_exports_the_best_weights(model_dir: Path, tmp_path: Path
     outcome, evals = run_job(tmp_path), of_kind(tmp_path, "eval")
     best = min(evals, key=lambda one: float(one["loss"]))
     assert outcome["step"] == best["step"] + 4 < 60
-    assert (outcome["adapter"]["step"], outcome["adapter"]["manifest"]["validation_loss"]) == (
-        best["step"],
-        best["loss"],
-    )
+    manifest = outcome["adapter"]["manifest"]
+    wanted = best["step"], best["loss"], "best evaluation"
+    assert (manifest["step"], manifest["validation_loss"], manifest["weights"]) == wanted
 
 
 def test_the_adapter_is_copied_where_it_is_wanted(model_dir: Path, tmp_path: Path) -> None:
     make_job(tmp_path / "job", model_dir, RECORDS[:8], max_steps=1, output_path=str(tmp_path / "out"))
     run_job(tmp_path / "job")
-    ours, theirs = (
-        load_file(one / "adapter_model.safetensors") for one in (tmp_path / "out", tmp_path / "job/adapter")
-    )
-    assert ours.keys() == theirs.keys()
+    assert list_files(tmp_path / "out") == list_files(tmp_path / "job" / "adapter")

@@ -45,7 +45,7 @@ def test_only_the_adapter_is_trained_and_in_fp32(quantized: Trainee) -> None:
 def test_a_quantized_vision_tower_is_noticed(model_dir: Path) -> None:
     base = load_base(model_dir, True, CPU)
     base.model.visual.merger.linear_fc1 = bnb.nn.Linear4bit(64, 64)
-    with pytest.raises(JobFailed, match="for instance model.visual.merger.linear_fc1"):
+    with pytest.raises(JobFailed, match=r"for instance model\.visual\.merger\.linear_fc1"):
         check_quantized(base)
 
 

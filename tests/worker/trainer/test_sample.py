@@ -41,7 +41,7 @@ def trainee(model_dir: Path) -> Trainee:
 def test_base_and_adapter_answer_the_same_prompt(trainee: Trainee, renderer: Renderer, vision: Vision) -> None:
     examples = encoded(renderer, conversation(1), conversation(2))
     first, second = sampler_of(trainee, examples, renderer, vision).samples()
-    assert first.prompt.endswith("Where does Ben live? (1)<|im_end|>\n<|im_start|>assistant\n")
+    assert first.prompt == "Where does Ben live? (1)"
     assert second.wanted == conversation(2)["messages"][1]["content"]
     assert first.answer != first.base_answer
 
@@ -60,6 +60,7 @@ def test_answers_about_images(trainee: Trainee, renderer: Renderer, vision: Visi
     examples = encoded(renderer, conversation(1), picture_conversation(1), picture_conversation(2, num_images=2))
     samples = list(sampler_of(trainee, examples, renderer, vision).samples())
     assert [one.prompt_id for one in samples] == [0, 1, 2]
+    assert samples[2].prompt == "[image][image]What is this? (2)"
     (alone,) = sampler_of(trainee, examples[2:], renderer, vision).samples()
     assert samples[2].answer == alone.answer
 

@@ -1,16 +1,15 @@
 """The built-in model: small, the same each time, and a real Qwen3-VL."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from worker.trainer.atomic import list_files
 from worker.trainer.base_files import check_base_model
-from worker.trainer.tiny import build_tiny_model
+from worker.trainer.tiny import build_tiny_model, main
 
 
 def test_two_builds_are_the_same_bytes(model_dir: Path, tmp_path: Path) -> None:
@@ -38,8 +37,13 @@ def test_its_special_ids_are_those_of_its_tokenizer(model_dir: Path) -> None:
     assert config["text_config"]["vocab_size"] >= len(tokenizer)
 
 
-def test_it_is_built_from_the_command_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "worker.trainer.tiny", str(tmp_path / "model")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(tmp_path / "model")
+def test_it_is_built_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "model")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "model")
     check_base_model(tmp_path / "model", "tiny")
+
+
+def test_a_model_that_is_there_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    build_tiny_model(tmp_path / "model")
+    assert list((tmp_path / "model").iterdir()) == []

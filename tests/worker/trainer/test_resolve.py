@@ -1,0 +1,50 @@
+"""Every "auto" becomes a number."""
+
+from typing import Any
+
+import pytest
+
+from app.schemas import TrainingConfig
+from tests.tiny import make_examples
+from worker.trainer.data import Data
+from worker.trainer.resolve import resolve, row_budget, with_resolved
+from worker.trainer.schedule import make_plan
+
+DATA = Data(train=make_examples((30, 2), (9, 8), (17, 5)), validation=[], left_out={"in error": 2}, num_injected=3)
+
+
+def resolved(**settings: Any) -> dict[str, int]:
+    config = TrainingConfig(**{"max_steps": 100, **settings})
+    return resolve(config, DATA, make_plan(config, 3), num_layers=36, has_cuda=True).as_json()
+
+
+def test_auto_follows_the_job_and_the_model() -> None:
+    found = resolved()
+    assert [found[key] for key in ("eval_steps", "save_steps", "sample_steps", "checkpointed_layers")] == [5, 5, 5, 36]
+
+
+def test_samples_follow_the_evaluations() -> None:
+    assert resolved(eval_steps=7)["sample_steps"] == 7
+
+
+def test_what_is_set_stays() -> None:
+    found = resolved(eval_steps=7, save_steps=8, sample_steps=9, checkpointed_layers=0, row_tokens=4096)
+    assert [found[key] for key in ("eval_steps", "save_steps", "sample_steps")] == [7, 8, 9]
+    assert (found["checkpointed_layers"], found["row_tokens"]) == (0, 4096)
+
+
+def test_the_examples_are_counted() -> None:
+    found = resolved()
+    assert (found["num_train"], found["num_dropped"], found["num_tokens"], found["num_targets"]) == (3, 2, 56, 15)
+
+
+@pytest.mark.parametrize(("has_cuda", "longest", "wanted"), [(True, 10, 8192), (False, 10, 1024), (False, 3000, 3000)])
+def test_a_row_holds_at_least_the_longest_example(has_cuda: bool, longest: int, wanted: int) -> None:
+    assert row_budget(TrainingConfig(), longest, has_cuda) == wanted
+
+
+def test_the_manifest_shows_what_was_carried_out() -> None:
+    config = TrainingConfig(max_steps=100)
+    shown = with_resolved(config, resolve(config, DATA, make_plan(config, 3), num_layers=36, has_cuda=False))
+    assert "auto" not in shown.values()
+    assert shown.keys() == TrainingConfig.model_fields.keys()
