@@ -1,4 +1,4 @@
-"""`trainctl demo`: the whole way once, on a sample and a model that come along: data in, training watched, adapter out."""
+"""`trainctl demo`: the whole way once, on a sample and a model that come along: data in, adapter out."""
 
 import os
 import signal

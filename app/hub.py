@@ -1,7 +1,7 @@
 """Committed events on their way to the open streams of this process.
 
-A stream holds a cursor, the id of the last event it has dealt with. It reads on from the hub's ring of recent events; one that
-fell behind the ring reads from the table instead, so a slow client costs no memory and misses nothing.
+A stream holds a cursor, the id of the last event it has dealt with. It reads on from the hub's ring of recent events;
+one that fell behind the ring reads from the table instead, so a slow client costs no memory and misses nothing.
 """
 
 import asyncio

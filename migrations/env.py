@@ -1,4 +1,4 @@
-"""Alembic's entry: runs migrations on the SQLite file in one transaction, with foreign keys off while tables are rebuilt."""
+"""Alembic's entry: migrates the SQLite file in one transaction, with foreign keys off while tables are rebuilt."""
 
 from typing import Any
 

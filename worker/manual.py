@@ -200,10 +200,11 @@ class Printer:
             return None
         self._printed_at = now
         speed = f"{event['tokens_per_s']:,.0f} tok/s" if event.get("tokens_per_s") else ""
-        return (
-            f"step {event['step']:,}/{event['num_steps']:,}  loss {_number(event['loss'])}  "
-            f"lr {event['learning_rate']:.3g}  grad_norm {_number(event['grad_norm'])}  {speed}  {event.get('eta_s') or 0:.0f} s left"
+        place = f"step {event['step']:,}/{event['num_steps']:,}"
+        values = (
+            f"loss {_number(event['loss'])}  lr {event['learning_rate']:.3g}  grad_norm {_number(event['grad_norm'])}"
         )
+        return f"{place}  {values}  {speed}  {event.get('eta_s') or 0:.0f} s left"
 
 
 def _number(value: float | None) -> str:

@@ -99,9 +99,10 @@ def show_adapter(request: Request, database: DatabaseDep, models: ModelsDep, ada
     with database.read() as session:
         adapter = adapters.view(adapters.get(session, adapter_id))
         prompt = (adapter["manifest"].get("config") or {}).get("system_prompt")
-        # The tiny model has no address of its own: the worker builds it beside the other models.
         folder = models.folder(adapter["model"])
-        base = str(folder) if folder else "models/" + TINY_MODEL if adapter["model"] == TINY_MODEL else adapter["model"]
+        if adapter["model"] == TINY_MODEL:
+            folder = request.app.state.settings.work_path / "models" / TINY_MODEL
+        base = str(folder) if folder else adapter["model"]
         context: dict[str, Any] = {"adapter": adapter, "system_prompt": prompt, "base_path": base}
         return render(request, "adapters/adapter.html", **context | data.shell(session))
 

@@ -131,7 +131,13 @@ def samples(session: Session, job_id: int) -> list[dict[str, Any]]:
     """The newest answer to each sample question."""
     blank = {"prompt": "", "answer": "", "base_answer": None, "wanted": None, "step": 0}
     newest = {event.data.get("prompt_id"): blank | event.data for event in metrics.of_kind(session, job_id, "sample")}
-    return list(newest.values())
+    return [one | {"prompt": question_of(str(one["prompt"]))} for one in newest.values()]
+
+
+def question_of(prompt: str) -> str:
+    """What the user asked last, where the prompt is the whole text that the chat template made."""
+    _, found, rest = prompt.rpartition("<|im_start|>user\n")
+    return rest.partition("<|im_end|>")[0] if found else prompt
 
 
 def phase_message(session: Session, job_id: int) -> str:

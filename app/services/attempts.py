@@ -88,7 +88,7 @@ def beat(
 ) -> dict[str, Any]:
     """Take the events, renew the lease, answer with what is asked of the trainer.
 
-    `earlier` says that these come from the spool of an attempt that has ended; a living one must hear that it was fenced.
+    `earlier` says that these come from the spool of an attempt that has ended; a living one must hear it was fenced.
     """
     if earlier:
         return _late_beat(session, job, attempt, reported)

@@ -57,7 +57,7 @@ def record(session: Session, kind: str, data: dict[str, Any], **columns: Any) ->
 
 
 def record_of_job(session: Session, job: Job, kind: str, data: dict[str, Any]) -> Event:
-    """Store an event the server itself makes for a job. Its sequence number is negative, so that it meets no trainer's."""
+    """Store an event the server itself makes for a job. Its number is negative, so that it meets no trainer's."""
     job.server_seq += 1
     return record(session, kind, data, job_id=job.id, attempt=job.attempt, seq=-job.server_seq)
 

@@ -20,7 +20,7 @@ METRICS = ("loss", "learning_rate", "grad_norm", "num_tokens", "num_targets", "t
 
 
 def take(session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]]) -> None:
-    """Store what continues the sequence. What came before is passed over, what lies beyond a gap waits to be sent again."""
+    """Store what continues the sequence: what came before is passed over, what lies beyond a gap is sent again."""
     for raw in reported:
         kind, seq, at = _head(raw)
         if seq <= attempt.last_seq:

@@ -42,7 +42,7 @@ def read(session: Session, job_id: int, from_step: int | None, to_step: int | No
 def thin(rows: Sequence[Sequence[Any]], extremes: Sequence[int], max_points: int) -> list[int]:
     """Indices of at most `max_points` rows; of each bucket the least and the greatest of the columns named stay.
 
-    A bucket holds two extremes a column. Where there is room for less than one full bucket, the first column alone decides.
+    A bucket holds two extremes a column. Where there is room for less than one full bucket, the first column decides.
     """
     if len(rows) <= max_points:
         return list(range(len(rows)))

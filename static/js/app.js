@@ -116,6 +116,7 @@ document.addEventListener("htmx:before:swap", (event) => {
   const { ctx } = event.detail, status = ctx.response?.status ?? 200;
   if (status < 400) return;
   event.preventDefault();
+  if (ctx.sourceElement === live.element) return;
   if (ctx.sourceElement.dataset.soon) htmx.trigger(document.body, "state", {});
   if (!ctx.response.headers.get("HX-Trigger")) toast(`The control center answered ${status}. Reload the page and try again.`, "bad");
 });
@@ -139,7 +140,7 @@ document.addEventListener("keydown", (event) => {
 const KINDS = ["step", "eval", "sample", "checkpoint", "state", "log", "advice", "telemetry", "queue", "node", "dataset"];
 const SILENCE_MS = 15000;
 const live = {
-  element: null, connection: null, heardAt: 0, downSince: 0, retryMs: 500, ended: false, listeners: {}, lastId: 0,
+  element: null, connection: null, heardAt: 0, downSince: 0, retryMs: 500, ended: false, listeners: {}, lastId: 0, asking: true, retryAt: 0,
 
   on(kind, call) { (live.listeners[kind] ||= []).push(call); },
   tell(kind, events) { for (const call of live.listeners[kind] || []) call(events); },
@@ -159,18 +160,21 @@ const live = {
     else if (Date.now() - live.downSince > 800) live.show("wait", "Reconnecting");
   },
   // hx-sse gives up when its very first connection fails: ask again, slower each time.
-  retry(event) {
-    if (event.detail?.ctx?.response?.status === 401) return location.reload();
-    if (live.connection || live.ended) return;
+  retry() {
+    live.asking = false;
+    if (live.element._htmx?.sse || live.ended) return;
     live.down();
-    setTimeout(() => live.element.isConnected && htmx.trigger(live.element, "sse-retry"), live.retryMs);
+    live.retryAt = Date.now() + live.retryMs;
     live.retryMs = Math.min(5000, live.retryMs * 2);
   },
   watch() {
-    if (live.ended || !live.element) return;
-    const silent = Date.now() - live.heardAt > SILENCE_MS;
-    if (live.connection && silent) live.connection.reader?.cancel();
-    if (silent || !live.connection || live.downSince) live.down();
+    if (live.ended) return;
+    const now = Date.now();
+    if (live.connection && now - live.heardAt > SILENCE_MS) live.connection.reader?.cancel();
+    if (!live.connection) live.down();
+    if (live.asking || live.element._htmx?.sse || now < live.retryAt) return;
+    live.asking = true;
+    htmx.trigger(live.element, "sse-retry");
   },
   receive(kind, event) {
     let events;
@@ -195,7 +199,7 @@ const live = {
     element.addEventListener("htmx:sse:before:connection", (event) => {
       if (event.detail.connection.attempt > 0) live.down();
     });
-    for (const name of ["htmx:error", "htmx:response:error"]) element.addEventListener(name, live.retry);
+    element.addEventListener("htmx:finally:request", live.retry);
     for (const kind of KINDS) element.addEventListener(kind, (event) => live.receive(kind, event));
     element.addEventListener("reset", () => { live.tell("reset", []); htmx.trigger(document.body, "state", {}); });
     element.addEventListener("done", () => { live.ended = true; live.show("", "Ended"); live.tell("done", []); });
@@ -213,7 +217,7 @@ const live = {
 };
 if ($("#stream")) {
   live.attach($("#stream"));
-  setInterval(live.watch, 1000);
+  setInterval(live.watch, 500);
 }
 
 // ---- upload: XHR, because fetch tells no progress ---------------------------------------------------------------
@@ -252,51 +256,6 @@ for (const box of $$("[data-upload-box]")) {
   for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
   for (const name of ["dragleave", "drop"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
   drop.addEventListener("drop", (event) => { if (event.dataTransfer.files[0]) upload(event.dataTransfer.files[0], box); });
-}
-
-// ---- telemetry of lanes: numbers, bars, gauges, sparklines ------------------------------------------------------
-const GIB = 2 ** 30, laneHistory = new Map();
-const shares = {
-  vram_used: (t) => [t.vram_used, t.vram_total], ram_used: (t) => [t.ram_used, t.ram_total], gpu_util: (t) => [t.gpu_util, 100],
-  cpu_util: (t) => [t.cpu_util, 100], temperature: (t) => [t.temperature, 100], power: (t) => [t.power, t.power_limit || 500],
-};
-const figures = {
-  vram_used: (v) => (v / GIB).toFixed(1), ram_used: (v) => (v / GIB).toFixed(1), disk_free: (v) => words.size(v),
-};
-function showTelemetry(event) {
-  for (const scope of $$(`[data-lane="${CSS.escape(`${event.node}/${event.lane}`)}"]`)) {
-    for (const element of $$("[data-t]", scope)) {
-      const value = event[element.dataset.t];
-      if (value != null) setText(element, (figures[element.dataset.t] || ((v) => v.toFixed(0)))(value));
-    }
-    for (const element of $$("[data-bar], [data-gauge]", scope)) {
-      const [part, whole] = shares[element.dataset.bar || element.dataset.gauge](event);
-      if (part == null || !whole) continue;
-      const share = Math.min(100, (100 * part) / whole);
-      if (element.dataset.gauge) $(".fore", element).style.setProperty("--w", share.toFixed(1));
-      else $("i", element).style.setProperty("--w", share.toFixed(1) + "%");
-    }
-    for (const element of $$("[data-spark]", scope)) showSpark(element, `${event.node}/${event.lane}`, element.dataset.spark, event);
-  }
-}
-function showSpark(element, lane, key, event) {
-  const [value, top] = shares[key](event);
-  if (value == null) return;
-  const name = `${lane}/${key}`, seen = laneHistory.get(name) || laneHistory.set(name, []).get(name);
-  if (seen.at(-1)?.id !== event.id) seen.push({ id: event.id, value });
-  if (seen.length > 120) seen.shift();
-  const x = (i) => (96 * (i + 120 - seen.length)) / 119, y = (v) => 25 - (24 * Math.min(v, top)) / top;
-  const points = seen.map((one, i) => `${x(i).toFixed(1)},${y(one.value).toFixed(1)}`);
-  $("polyline", element).setAttribute("points", points.join(" "));
-  $("path", element).setAttribute("d", `M${x(0).toFixed(1)},26 L${points.join(" L")} L96,26 Z`);
-}
-live.on("telemetry", (events) => events.forEach(showTelemetry));
-for (const script of $$("script[data-lane-history]")) {
-  for (const event of JSON.parse(script.textContent)) {
-    for (const scope of $$(`[data-lane="${CSS.escape(`${event.node}/${event.lane}`)}"]`)) {
-      for (const element of $$("[data-spark]", scope)) showSpark(element, `${event.node}/${event.lane}`, element.dataset.spark, event);
-    }
-  }
 }
 
 showTimes();

@@ -90,7 +90,7 @@ class Drawing {
     this.kind = element.dataset.chart;
     this.store = stores.get(element.dataset.job);
     this.plot = null;
-    this.weight = 0.95;
+    this.weight = 0.9;
     this.log = this.latest = this.zoomed = false;
     this.drawnAt = 0;
     this.tip = document.createElement("div");

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
+from app.storage import Storage
 from tests.factories import Center, jsonl, record, rows
 
 GOOD = rows(3)
@@ -134,8 +135,6 @@ def test_names_are_shown_without_folders_or_control_characters(center: Center) -
 
 
 def test_what_an_interrupted_upload_left_is_swept_out(tmp_path: Path) -> None:
-    from app.storage import Storage
-
     storage = Storage(tmp_path)
     storage.prepare()
     (storage.incoming / ".part-abc").write_bytes(b"x")

@@ -4,7 +4,7 @@ import pytest
 from sqlmodel import select
 
 from app.models import Event, Job
-from app.services import attempts
+from app.services import attempts, datasets
 from tests.factories import Center, Claim, rows
 
 
@@ -277,8 +277,6 @@ def test_leases_are_extended_when_the_web_process_starts(center: Center, claim: 
 
 
 def test_a_job_waits_for_its_dataset_and_falls_with_it(center: Center) -> None:
-    from app.services import datasets
-
     dataset = center.upload(rows(5))
     with center.database.write() as session:
         datasets.get(session, dataset["id"]).state = "checking"

@@ -1,0 +1,106 @@
+"""What only a browser can tell of the pages: size on the wire and on a phone, outages, life without script."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.browser.conftest import sign_in
+from tests.conftest import Server
+from tests.factories import rows
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+BUDGET = 150_000
+
+
+@pytest.fixture(scope="module")
+def job(server: Server) -> int:
+    """A job that waits, so that its pages stay as they are."""
+    with server.client() as client:
+        dataset = client.put("/api/datasets/few.jsonl", content=rows(30, "pages")).json()
+        body = {"dataset_id": dataset["id"], "model": "tiny-qwen3-vl", "name": "seen", "config": {"max_steps": 2}}
+        job_id: int = client.post("/api/jobs", json=body).json()["id"]
+        return job_id
+
+
+@pytest.fixture
+def phone(browser: Browser, server: Server) -> Iterator[Page]:
+    context = sign_in(browser, server, **PHONE)
+    yield context.new_page()
+    context.close()
+
+
+def test_a_page_costs_less_than_its_budget_on_the_wire(page: Page, server: Server, job: int) -> None:
+    sizes: list[int] = []
+    page.on("response", lambda one: sizes.append(int(one.headers.get("content-length", 0))))
+    page.goto(f"{server.url}/jobs/{job}")
+    expect(page.locator("#link")).to_have_text("Live")
+    assert 50_000 < sum(sizes) < BUDGET
+
+
+def test_on_a_phone_no_page_scrolls_sideways(phone: Page, server: Server, job: int) -> None:
+    for path in ("/", "/jobs", "/jobs/new", f"/jobs/{job}", "/datasets", "/datasets/1", "/adapters", "/nodes"):
+        phone.goto(server.url + path)
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_a_stream_that_cannot_be_opened_at_first_is_tried_again(page: Page, server: Server, job: int) -> None:
+    asked: list[str] = []
+
+    def refuse_twice(route: Route) -> Any:
+        asked.append(route.request.url)
+        return route.fulfill(status=204) if len(asked) < 3 else route.continue_()
+
+    page.route("**/api/events*", refuse_twice)
+    page.goto(f"{server.url}/jobs/{job}")
+    expect(page.locator("#link")).to_have_text("Live", timeout=15_000)
+    assert len(asked) >= 3
+
+
+def test_a_new_dataset_appears_in_the_list_without_a_reload(page: Page, server: Server, api: httpx.Client) -> None:
+    page.goto(f"{server.url}/datasets")
+    expect(page.locator("#link")).to_have_text("Live")
+    api.put("/api/datasets/from-afar.jsonl", content=rows(5, "afar"))
+    expect(page.locator("#rows")).to_contain_text("from-afar.jsonl")
+
+
+def test_an_upload_can_be_cancelled(page: Page, server: Server) -> None:
+    page.route("**/api/datasets/*", lambda _route: None)  # the answer never comes
+    page.goto(f"{server.url}/datasets")
+    page.set_input_files("input[type=file]", {"name": "long.jsonl", "mimeType": "text/plain", "buffer": rows(9)})
+    page.click("[data-upload-cancel]")
+    expect(page.locator("[data-upload-text]")).to_have_text("Cancelled. Nothing was kept.")
+    expect(page.locator(".drop")).to_be_visible()
+
+
+def test_the_theme_that_was_chosen_stays(page: Page, server: Server) -> None:
+    page.goto(server.url)
+    page.click("[data-theme-toggle]")
+    page.click("[data-theme-toggle]")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_the_keyboard_leads_to_a_new_job_and_lists_its_keys(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/jobs")
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("n")
+    page.wait_for_url(f"{server.url}/jobs/new")
+
+
+def test_without_script_a_job_is_added_seen_and_stopped(browser: Browser, server: Server, job: int) -> None:
+    context = sign_in(browser, server, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{server.url}/jobs/new")
+    page.fill("#f-name", "plain")
+    page.click("text=Add job")
+    expect(page).to_have_url(re.compile(r"/jobs/\d+$"))
+    expect(page.locator("h1")).to_have_text("plain")
+    page.click("#job-head .btn.stop")
+    expect(page.locator("#job-head .pill")).to_have_text(re.compile("Stopping|Stopped"))
+    context.close()
