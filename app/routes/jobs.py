@@ -1,5 +1,6 @@
 """Jobs by REST: made, listed, one of them, its curves, log and history, and what may be asked of it."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query
@@ -7,7 +8,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict
 from sqlmodel import Session
 
-from app.db import DatabaseDep
+from app.db import Database, DatabaseDep
 from app.models import Job, JobState
 from app.routes.params import Cursor, Limit, ModelsDep, Who, page_of
 from app.services import checkpoints, control, jobs, metrics
@@ -98,61 +99,50 @@ def job_checkpoints(database: DatabaseDep, job_id: int) -> dict[str, Any]:
         return {"items": checkpoints.view_all(session, job_id), "next": None}
 
 
-def _view_after(session: Session, job: Job) -> dict[str, Any]:
-    session.flush()
-    return jobs.view(session, job)
+def _act(database: Database, job_id: int, act: Callable[[Session, Job], None]) -> dict[str, Any]:
+    """Do something to the job and show it as it is then."""
+    with database.write() as session:
+        job = jobs.get(session, job_id)
+        act(session, job)
+        session.flush()
+        return jobs.view(session, job)
 
 
 @router.post("/{job_id}/cancel")
 def cancel_job(database: DatabaseDep, job_id: int, who: Who, body: CancelBody | None = None) -> dict[str, Any]:
     """Save and stop; with `{"save": false}` stop at once."""
-    with database.write() as session:
-        job = jobs.get(session, job_id)
-        control.cancel(session, job, who, save=body is None or body.save)
-        return _view_after(session, job)
+    save = body is None or body.save
+    return _act(database, job_id, lambda session, job: control.cancel(session, job, who, save))
 
 
 @router.post("/{job_id}/pause")
 def pause_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
-    with database.write() as session:
-        job = jobs.get(session, job_id)
-        control.pause(session, job, who)
-        return _view_after(session, job)
+    """Save and give the lane back."""
+    return _act(database, job_id, lambda session, job: control.pause(session, job, who))
 
 
 @router.post("/{job_id}/resume")
 def resume_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
     """Go on from the newest checkpoint."""
-    with database.write() as session:
-        job = jobs.get(session, job_id)
-        control.resume(session, job, who)
-        return _view_after(session, job)
+    return _act(database, job_id, lambda session, job: control.resume(session, job, who))
 
 
 @router.post("/{job_id}/retry")
 def retry_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
     """Start again at step 0 with the same configuration."""
-    with database.write() as session:
-        job = jobs.get(session, job_id)
-        control.retry(session, job, who)
-        return _view_after(session, job)
+    return _act(database, job_id, lambda session, job: control.retry(session, job, who))
 
 
 @router.post("/{job_id}/save")
 def save_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
     """Write a checkpoint now."""
-    with database.write() as session:
-        job = jobs.get(session, job_id)
-        control.save(session, job, who)
-        return _view_after(session, job)
+    return _act(database, job_id, lambda session, job: control.save(session, job, who))
 
 
 @router.post("/{job_id}/priority")
 def set_job_priority(database: DatabaseDep, job_id: int, who: Who, body: PriorityBody) -> dict[str, Any]:
-    with database.write() as session:
-        job = jobs.get(session, job_id)
-        control.set_priority(session, job, body.priority, who)
-        return _view_after(session, job)
+    """Let it go before or after others."""
+    return _act(database, job_id, lambda session, job: control.set_priority(session, job, body.priority, who))
 
 
 @router.post("/{job_id}/clone", status_code=201)
@@ -160,4 +150,4 @@ def clone_job(database: DatabaseDep, job_id: int, who: Who, body: CloneBody | No
     """A new job like this one, with the configuration keys given changed."""
     with database.write() as session:
         new = control.clone(session, jobs.get(session, job_id), body.config if body else {}, who)
-        return _view_after(session, new)
+        return jobs.view(session, new)

@@ -95,7 +95,7 @@ def job_row(session: Session, job: Job) -> dict[str, Any]:
 def curves(session: Session, job: Job) -> dict[str, Any]:
     """The history that a chart starts from, and the figures beside it."""
     assert job.id is not None
-    columns = metrics.read(session, job.id, None, None, MAX_POINTS)
+    columns = metrics.read(session, job.id, None, None, MAX_POINTS, telemetry=False)
     history: dict[str, Any] = {name: [fewer_digits(one) for one in columns[name]] for name in HISTORY_COLUMNS}
     history |= {"eval": columns["eval"], "num_steps": job.num_steps}
     return {"history": history, "summary": summary(columns), "waiting": waiting_words(job)}

@@ -1,7 +1,7 @@
 """A trainer's events on their way into the tables: each (job, attempt, sequence) once, in order, with its effects."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,19 +21,10 @@ METRICS = ("loss", "learning_rate", "grad_norm", "num_tokens", "num_targets", "t
 
 def take(session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]]) -> None:
     """Store what continues the sequence: what came before is passed over, what lies beyond a gap is sent again."""
-    for raw in reported:
-        kind, seq, at = _head(raw)
-        if seq <= attempt.last_seq:
-            continue
-        if seq != attempt.last_seq + 1:
-            break
-        attempt.last_seq = seq
-        data = events.without_nan({key: value for key, value in raw.items() if key not in SERVER_FIELDS})
+    for kind, at, data in _continuing(attempt, reported):
         if kind == "state":
             _take_state(session, job, attempt, data)
-        event = events.record(
-            session, kind, data, job_id=job.id, attempt=attempt.number, seq=seq, at=at, step=_step(kind, data)
-        )
+        event = _store(session, job, attempt, kind, at, data)
         if kind == "step":
             _take_step(session, job, attempt.number, event)
         elif kind == "checkpoint":
@@ -45,22 +36,31 @@ def take(session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[s
 def take_late(
     session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]], up_to_step: int
 ) -> None:
-    """Events of a fenced attempt, as far as the step from which its successor goes on; never its states or files."""
-    for raw in reported:
-        kind, seq, at = _head(raw)
-        if seq <= attempt.last_seq:
-            continue
-        if seq != attempt.last_seq + 1:
-            break
-        attempt.last_seq = seq
-        data = events.without_nan({key: value for key, value in raw.items() if key not in SERVER_FIELDS})
+    """Events of a fenced attempt, up to the step from which its successor goes on; never its states or files."""
+    for kind, at, data in _continuing(attempt, reported):
         step = _step(kind, data)
         if kind not in LATE or (step or 0) > up_to_step:
             continue
-        event = events.record(session, kind, data, job_id=job.id, attempt=attempt.number, seq=seq, at=at, step=step)
+        event = _store(session, job, attempt, kind, at, data)
         if kind == "step" and session.get(Metric, (job.id, step)) is None:
             _store_metric(session, job, attempt.number, event)
     session.add(attempt)
+
+
+def _continuing(attempt: Attempt, reported: Sequence[dict[str, Any]]) -> Iterator[tuple[str, datetime, dict[str, Any]]]:
+    """(kind, time, fields) of the events that follow the last one taken, without a gap."""
+    for raw in reported:
+        kind, seq, at = _head(raw)
+        if seq > attempt.last_seq + 1:
+            return
+        if seq == attempt.last_seq + 1:
+            attempt.last_seq = seq
+            yield kind, at, events.without_nan({key: one for key, one in raw.items() if key not in SERVER_FIELDS})
+
+
+def _store(session: Session, job: Job, attempt: Attempt, kind: str, at: datetime, data: dict[str, Any]) -> Event:
+    place = {"job_id": job.id, "attempt": attempt.number, "seq": attempt.last_seq}
+    return events.record(session, kind, data, at=at, step=_step(kind, data), **place)
 
 
 def _head(raw: dict[str, Any]) -> tuple[str, int, datetime]:

@@ -24,7 +24,14 @@ TELEMETRY = (
 )
 
 
-def read(session: Session, job_id: int, from_step: int | None, to_step: int | None, max_points: int) -> dict[str, Any]:
+def read(
+    session: Session,
+    job_id: int,
+    from_step: int | None,
+    to_step: int | None,
+    max_points: int,
+    telemetry: bool = True,
+) -> dict[str, Any]:
     """Columns of the steps asked for, at most `max_points` of them, with evaluations and telemetry beside them."""
     jobs.get(session, job_id)
     query = select(*[getattr(Metric, name) for name in (*COLUMNS, "at", "attempt")]).where(Metric.job_id == job_id)
@@ -36,7 +43,8 @@ def read(session: Session, job_id: int, from_step: int | None, to_step: int | No
     kept = [rows[i] for i in thin(rows, [COLUMNS.index(name) for name in EXTREMES], max_points)]
     names = (*COLUMNS, "at", "attempt")
     columns: dict[str, Any] = {name: [row[i] for row in kept] for i, name in enumerate(names)}
-    return columns | {"eval": _evaluations(session, job_id), "telemetry": _telemetry(session, job_id, max_points)}
+    columns["eval"] = _evaluations(session, job_id)
+    return columns | ({"telemetry": _telemetry(session, job_id, max_points)} if telemetry else {})
 
 
 def thin(rows: Sequence[Sequence[Any]], extremes: Sequence[int], max_points: int) -> list[int]:

@@ -27,6 +27,6 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_called_by_its_name() -> None:
-    full = OSError(errno.ENOSPC, "No space left on device", "/work/job.json")
-    assert worker_fault(full)["code"] == "disk_full" and "/work/job.json" in worker_fault(full)["message"]
+    full = OSError(errno.ENOSPC, "No space left on device", "/disk/job.json")
+    assert worker_fault(full)["code"] == "disk_full" and "/disk/job.json" in worker_fault(full)["message"]
     assert worker_fault(PermissionError(errno.EACCES, "no"))["code"] == "worker_fault"
