@@ -53,9 +53,7 @@ class Analysis:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._child and self._child.returncode is None:
-            self._child.kill()
-            await self._child.wait()
+        await self._end_child()
 
     async def _work(self) -> None:
         while True:
@@ -65,9 +63,22 @@ class Analysis:
             except Exception:
                 # A fault here is ours: the dataset says so, and the next one is still checked.
                 logger.exception("Checking dataset %s broke down", dataset_id)
-                await to_thread.run_sync(self._fail, dataset_id, "The check broke down; the log has the reason.")
+                await self._give_up(dataset_id)
             finally:
                 self._finished.pop(dataset_id, asyncio.Event()).set()
+
+    async def _give_up(self, dataset_id: int) -> None:
+        await self._end_child()
+        try:
+            await to_thread.run_sync(self._fail, dataset_id, "The check broke down; the log has the reason.")
+        except Exception:
+            # Most often a full disk: the dataset stays `checking` and is checked anew when the process starts again.
+            logger.exception("Dataset %s cannot be marked as failed", dataset_id)
+
+    async def _end_child(self) -> None:
+        if self._child and self._child.returncode is None:
+            self._child.kill()
+            await self._child.wait()
 
     async def _check(self, dataset_id: int) -> None:
         path = await to_thread.run_sync(self._begin, dataset_id)
@@ -97,6 +108,9 @@ class Analysis:
             dataset = datasets.get(session, dataset_id)
             if report.get("done"):
                 datasets.judge(session, dataset, report)
+                return True
+            if "error" in report:
+                datasets.fail(session, dataset, str(report["error"]))
                 return True
             if "progress" in report:
                 datasets.note_progress(session, dataset, report["progress"])

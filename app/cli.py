@@ -180,7 +180,10 @@ def demo(data_dir: DataDir = None, port: Port = None) -> None:
 
 
 def main() -> None:
-    cli()
+    try:
+        cli()
+    except AppError as error:
+        sys.exit(error.message)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,11 @@ def default_data_dir() -> Path:
     """The user's data home, as the XDG base directory specification names it."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "training-control-center"
+
+
+def machine_name() -> str:
+    """The machine's name, with only what may stand in the name of a queue."""
+    return re.sub(r"[^\w.-]", "-", platform.node()) or "node"
 
 
 class Settings(BaseSettings):
@@ -38,7 +44,7 @@ class Settings(BaseSettings):
     default_model: str | None = Field(None, description="the base model the form proposes")
     server_url: str | None = Field(None, description="worker: address of the control center")
     token_file: Path | None = Field(None, description="worker: file with the worker token")
-    node_name: str = Field(default_factory=platform.node, description="worker: name of this machine")
+    node_name: str = Field(default_factory=machine_name, description="worker: name of this machine")
     lane: str = Field("cpu", description="worker: name of the lane this process serves")
     worker_dir: Path | None = Field(None, description="worker: where jobs, datasets and models are kept")
     stop_grace_s: float = Field(300.0, ge=0, description="worker: seconds a trainer may take to save and stop")

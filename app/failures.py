@@ -23,6 +23,7 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _wrong_input)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(OverflowError, _too_large_a_number)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -59,6 +60,11 @@ def _http_error(request: Request, error: Exception) -> Response:
     response = answer(request, error.status_code, phrase.lower().replace(" ", "_"), message)
     response.headers.update(error.headers or {})
     return response
+
+
+def _too_large_a_number(request: Request, error: Exception) -> Response:
+    """An id beyond what a row can have."""
+    return answer(request, 404, "not_found", "There is nothing with so large a number.")
 
 
 def _database_error(request: Request, error: Exception) -> Response:

@@ -135,9 +135,7 @@ class Job(SQLModel, table=True):
     eta_s: float | None = None
     error: dict[str, Any] | None = json_field()
     server_seq: int = 0
-    woken_at: float = 0.0
     created_at: datetime = moment(nullable=False)
-    queued_at: datetime = moment(nullable=False)
     started_at: datetime | None = moment()
     ended_at: datetime | None = moment()
 
@@ -148,6 +146,7 @@ class Attempt(SQLModel, table=True):
     job_id: int = Field(foreign_key="job.id", ondelete="CASCADE")
     number: int
     claim_token: str
+    claim_key: str | None = None
     lane_id: int | None = Field(default=None, foreign_key="lane.id")
     resume_step: int = 0
     last_seq: int = 0
@@ -161,8 +160,10 @@ class Attempt(SQLModel, table=True):
 class Event(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("job_id", "attempt", "seq"),
+        Index(None, "job_id", "id"),
         Index(None, "job_id", "kind", "id"),
         Index(None, "kind", "id"),
+        Index(None, "lane_job_id", "id"),
         {"sqlite_autoincrement": True},  # an id is never used again
     )
     id: int | None = Field(default=None, primary_key=True)
@@ -172,7 +173,7 @@ class Event(SQLModel, table=True):
     attempt: int | None = None
     seq: int | None = None
     lane_id: int | None = None
-    lane_job_id: int | None = Field(default=None, index=True)  # the job the lane held when this telemetry was read
+    lane_job_id: int | None = None  # the job the lane held when this telemetry was read
     step: int | None = None
     superseded: bool = False
     data: dict[str, Any] = json_field(dict)

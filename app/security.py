@@ -22,6 +22,7 @@ from app.errors import AppError, Forbidden, NotSignedIn
 TokenScope = Literal["operator", "worker"]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CODE_S = 600
+LEAST_TOKEN = 32
 SESSION_S = 30 * 24 * 3600
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -51,7 +52,12 @@ def ensure_token(data_dir: Path, scope: TokenScope, path: Path | None = None) ->
             pass
         finally:
             temporary.unlink()
-    return path.read_text().strip()
+    token = path.read_text().strip()
+    if len(token) < LEAST_TOKEN:
+        raise Forbidden(
+            f"The token in {path} has fewer than {LEAST_TOKEN} characters; remove the file to get a new one."
+        )
+    return token
 
 
 def _signed(token: str, purpose: str, expires_at: int, nonce: str) -> str:

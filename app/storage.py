@@ -42,13 +42,12 @@ class Storage:
         self.backups = data_dir / "backups"
         self.incoming = data_dir / "incoming"
         self.jobs = data_dir / "jobs"
-        self.adapters = data_dir / "adapters"
 
     def prepare(self) -> None:
         """Make the folders, private, and sweep out what an interrupted upload left behind."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
-        for folder in (self.backups, self.incoming, self.jobs, self.adapters):
+        for folder in (self.backups, self.incoming, self.jobs):
             folder.mkdir(exist_ok=True, mode=0o700)
         for left in self.incoming.glob(f"{PART}*"):
             left.unlink()
@@ -58,9 +57,6 @@ class Storage:
 
     def attempt(self, job_id: int, attempt: int) -> Path:
         return self.jobs / str(job_id) / f"attempt-{attempt}"
-
-    def adapter(self, job_id: int) -> Path:
-        return self.adapters / str(job_id)
 
     def remove_folder(self, folder: Path) -> None:
         """Remove a folder of ours; one outside the data directory is a mistake of ours."""

@@ -5,7 +5,6 @@ import threading
 import time
 from datetime import timedelta
 
-from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, delete
 
 from app.db import Database
@@ -47,8 +46,8 @@ class Sweeper:
             self._due.clear()
             try:
                 self.sweep()
-            except OperationalError:
-                # A full disk or a locked database: said in the log, and tried again at the next turn.
+            except Exception:
+                # Whatever it was, lost jobs must still be taken back and lanes woken at the next turn.
                 logger.exception("The sweep could not be carried out")
             self._due.wait(self._pause_s)
 
@@ -70,5 +69,5 @@ class Sweeper:
     def _queues_to_wake(self) -> list[str]:
         """As many idle lanes as there are jobs that wait for nothing but a lane."""
         with self._database.read() as session:
-            num_ready = sum(jobs.waiting_for(session, job) is None for job in jobs.in_queue_order(session))
-            return [queue for _, queue in nodes.idle_lanes(session)[:num_ready]]
+            idle = nodes.idle_lanes(session)
+            return [queue for _, queue in idle[: len(jobs.ready(session, limit=len(idle)))]]

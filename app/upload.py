@@ -19,7 +19,8 @@ class SenderGone(AppError):
 
 async def body_chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
     """The request's body; a sender that stalls for a minute or goes away is given up on."""
-    if int(request.headers.get("content-length") or 0) > limit:
+    told = request.headers.get("content-length", "")
+    if told.isascii() and told.isdigit() and int(told[:20]) > limit:
         raise TooLarge(f"The file is larger than the limit of {limit:,} bytes.")
     stream = request.stream()
     while True:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,10 @@ class BeatReply(BaseModel):
     seq: int = 0
 
 
+def nothing() -> None:
+    """No check."""
+
+
 class TokenFile(httpx.Auth):
     """Reads the token for every request: it may be made, or made anew, while the worker waits."""
 
@@ -113,9 +117,9 @@ class Client:
     def beat(self, node_id: int, beat: dict[str, Any]) -> None:
         self._json("POST", f"/api/worker/nodes/{node_id}/beat", json=beat)
 
-    def claim(self, node_id: int, lane: str) -> Claim | None:
-        """The best job that fits this lane, or None."""
-        reply = self.call("POST", "/api/worker/claim", json={"node_id": node_id, "lane": lane})
+    def claim(self, node_id: int, lane: str, key: str) -> Claim | None:
+        """The best job that fits this lane, or None; the same `key` again gives the same claim again."""
+        reply = self.call("POST", "/api/worker/claim", json={"node_id": node_id, "lane": lane, "key": key})
         return None if reply.status_code == 204 else Claim.model_validate_json(reply.content)
 
     def job(self, job_id: int, attempt: int, claim_token: str) -> "JobClient":
@@ -159,17 +163,20 @@ class JobClient:
             url = f"{self._base}/files/{quote(name)}"
             self._client.call("PUT", url, job=True, headers=headers, content=stream, timeout=FILE_S)
 
-    def get_dataset(self, which: str, spec: DatasetSpec, target: Path) -> None:
-        """`which` is `dataset` or `validation-dataset`. Raises `WrongBytes`, as `get_file` does."""
-        self._download(which, target, spec.sha256)
+    def get_dataset(self, which: str, spec: DatasetSpec, target: Path, check: Callable[[], None] = nothing) -> None:
+        """`which` is `dataset` or `validation-dataset`. Raises `WrongBytes`, as `get_file` does.
 
-    def get_file(self, spec: FileSpec, attempt: int, target: Path) -> None:
-        self._download(f"files/{quote(spec.path)}?attempt={attempt}", target, spec.sha256)
+        `check` is called between pieces, and calls the download off by raising.
+        """
+        self._download(which, target, spec.sha256, check)
 
-    def _download(self, name: str, target: Path, sha256: str) -> None:
+    def get_file(self, spec: FileSpec, attempt: int, target: Path, check: Callable[[], None] = nothing) -> None:
+        self._download(f"files/{quote(spec.path)}?attempt={attempt}", target, spec.sha256, check)
+
+    def _download(self, name: str, target: Path, sha256: str, check: Callable[[], None]) -> None:
         """Writes the bytes to `target`; raises `WrongBytes` when they are not the ones that were promised."""
         with self._client.stream(f"{self._base}/{name}", self._headers) as reply:
-            write_verified(reply.iter_bytes(1 << 20), target, sha256)
+            write_verified(_checked_pieces(reply.iter_bytes(1 << 20), check), target, sha256)
 
     def _claimed(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         url = f"{self._base}/{name}"
@@ -179,6 +186,12 @@ class JobClient:
             if error.status != UNKNOWN:
                 raise
             raise Fenced("the control center does not know this job") from error
+
+
+def _checked_pieces(pieces: Iterator[bytes], check: Callable[[], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        check()
+        yield piece
 
 
 class Pause:

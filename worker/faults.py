@@ -15,7 +15,7 @@ ADVICE: dict[int, tuple[str, str]] = {
     ),
     signal.SIGSEGV: (
         "The trainer broke off inside native code (segmentation fault).",
-        "It often comes from a driver that does not fit the installed torch; `trainctl doctor` compares them.",
+        "It often comes from a driver that does not fit the installed torch: `nvidia-smi` shows its version.",
     ),
     signal.SIGABRT: (
         "The trainer was aborted by a native library.",

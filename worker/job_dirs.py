@@ -9,7 +9,7 @@ from worker.client import Claim
 from worker.files import read_json, write_json
 
 # What takes space; the control center has it all once an attempt was ended or taken away.
-HEAVY = ("checkpoints", "adapter", "resume", "commands")
+HEAVY = ("checkpoints", "adapter", "resume", "commands", "outgoing")
 CLAIM_NAME = "claim.json"
 KEPT_ATTEMPTS = 50
 FORGOTTEN_S = 7 * 24 * 3600.0

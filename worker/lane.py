@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Lane:
         self._bench = Bench(self._client, settings, draining, trainer, gpu.uuid if gpu else None)
         self._jobs_dir: Path = settings.work_path.absolute() / "jobs"
         self._node_id: int | None = None
+        self._claim_key = uuid.uuid4().hex
         self._working = threading.Lock()
         self._woken = threading.Event()
         self._last_problem = ""
@@ -98,12 +100,15 @@ class Lane:
         if self._node_id is None:
             self._node_id = self._client.register(describe_node(self._settings, self._gpu))
         try:
-            return self._client.claim(self._node_id, self._settings.lane)
+            claim = self._client.claim(self._node_id, self._settings.lane, self._claim_key)
         except Refused as error:
             if error.status == UNKNOWN:
                 # The control center has other data than before; the next try registers anew.
                 self._node_id = None
             raise
+        # An answer that did not arrive keeps its key: asked again, the same claim comes.
+        self._claim_key = uuid.uuid4().hex
+        return claim
 
     def _tell_once(self, problem: str) -> None:
         if problem != self._last_problem:

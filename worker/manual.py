@@ -72,9 +72,9 @@ def _train(flags: Flags, settings: Settings) -> int:
     jobs_dir = flags.output_dir / "jobs"
     previous = sorted(jobs_dir.glob("[0-9]*")) if jobs_dir.is_dir() else []
     resume_path = _newest_checkpoint(previous) if flags.resume else None
-    job_dir = jobs_dir / f"{len(previous) + 1:04}"
+    number = int(previous[-1].name) + 1 if previous else 1
+    job_dir = jobs_dir / f"{number:04}"
     job_dir.mkdir(parents=True)
-    number = len(previous) + 1
     spec = JobSpec(
         job_id=0,
         attempt=number,
@@ -110,10 +110,11 @@ def _download(repository: str) -> BaseModel:
 
 
 def _newest_checkpoint(job_dirs: Sequence[Path]) -> Path:
-    found = [one for job_dir in job_dirs for one in job_dir.glob("checkpoints/step-*")]
-    if not found:
-        raise PreparationFailed("no_checkpoint", "There is no checkpoint to go on from.", "Leave --resume out.")
-    return max(found, key=lambda one: (one.name, one.stat().st_mtime))
+    """The newest one of the newest training that left any: a greater step of an older one is another training's."""
+    for job_dir in reversed(job_dirs):
+        if found := sorted(job_dir.glob("checkpoints/step-*")):
+            return found[-1]
+    raise PreparationFailed("no_checkpoint", "There is no checkpoint to go on from.", "Leave --resume out.")
 
 
 def _supervise(flags: Flags, job_dir: Path) -> int:

@@ -70,6 +70,9 @@ class Heart:
                 self._last_problem = ""
             except (ServerAway, Refused) as error:
                 self._note(error)
+            except Exception:
+                # A lane that falls silent looks lost: whatever it was, the next beat is tried.
+                log.exception("The beat could not be sent.")
         client.close()
 
     def _beat(self, client: Client) -> None:

@@ -86,7 +86,7 @@ class Preparation:
         target = self._settings.work_path.absolute() / "datasets" / f"{spec.sha256}.jsonl"
         if not holds(target, spec.size, spec.sha256):
             self._report("fetching", f"Fetching the dataset {spec.name} ({spec.size / 1e6:,.1f} MB)")
-            self._fetch(spec.name, lambda: self._job.get_dataset(which, spec, target))
+            self._fetch(spec.name, lambda: self._job.get_dataset(which, spec, target, self._go_on))
         return target
 
     def _resume_files(self) -> Path | None:
@@ -106,7 +106,11 @@ class Preparation:
         if holds(own, file.size, file.sha256):
             link_or_copy(own, target)
         elif not holds(target, file.size, file.sha256):
-            self._fetch(file.path, lambda: self._job.get_file(file, attempt, target))
+            self._fetch(file.path, lambda: self._job.get_file(file, attempt, target, self._go_on))
+
+    def _go_on(self) -> None:
+        if self._abandoned.is_set():
+            raise Abandoned
 
     def _fetch(self, name: str, download: Callable[[], None]) -> None:
         """Tries until it is here; a control center that is away is waited for."""

@@ -28,6 +28,8 @@ FAREWELL_S = 0.3
 RELEASE_S = 20.0
 LAST_WORDS_S = 26.0
 EARLIER_TRIES = 5
+# After these the only copy of an adapter may be here.
+KEPT_FOR_A_PERSON = ("upload_failed", "end_refused")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ class Supervision:
             ending = failed({"code": "upload_failed", "message": problem, "advice": advice}, self._step)
         if self._end(ending):
             log.info("%s ended: %s", self._label, describe(ending))
-            close_job(self._jobs_dir, self._claim.job_id, self._claim.attempt)
+            if (ending["error"] or {}).get("code") not in KEPT_FOR_A_PERSON:
+                close_job(self._jobs_dir, self._claim.job_id, self._claim.attempt)
 
     @property
     def _step(self) -> int:

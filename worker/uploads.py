@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.client import Fenced, FileSpec, JobClient, Refused, ServerAway
+from worker.files import link_or_copy
 
 log = logging.getLogger("worker.uploads")
 
@@ -28,6 +29,7 @@ class Uploader:
 
     def __init__(self, job: JobClient, job_dir: Path) -> None:
         self._job, self._job_dir = job, job_dir
+        self._aside = job_dir / "outgoing"
         self._pending: list[Bundle] = []
         self._changed = threading.Condition()
         self._busy = False
@@ -38,6 +40,12 @@ class Uploader:
         self._thread.start()
 
     def add(self, bundle: Bundle) -> None:
+        """Sends it when its turn comes. Its files are linked aside: the trainer may retire a checkpoint meanwhile."""
+        for file in bundle.files:
+            try:
+                link_or_copy(self._job_dir / file.path, self._aside / file.path)
+            except FileNotFoundError:
+                log.info("%s is gone already.", file.path)
         with self._changed:
             self._pending.append(bundle)
             self._changed.notify_all()
@@ -62,7 +70,8 @@ class Uploader:
                 self._closed.set()
             except Exception:
                 log.exception("%s cannot be sent.", bundle.name)
-                self.problem = f"{bundle.name} could not be sent; the worker's log says why"
+                if bundle.needed:
+                    self.problem = f"{bundle.name} could not be sent; the worker's log says why"
             finally:
                 with self._changed:
                     self._busy = False
@@ -82,14 +91,16 @@ class Uploader:
                 log.warning("%s is not sent: %s", bundle.name, problem)
                 if bundle.needed:
                     self.problem = problem
-                return
+                break
+        for file in bundle.files:
+            (self._aside / file.path).unlink(missing_ok=True)
 
     def _send_file(self, file: FileSpec) -> str | None:
         """Why the file cannot be sent, or None when it is. Waits as long as the control center is away."""
         refused = 0
         while not self._closed.is_set():
             try:
-                self._job.put_file(file.path, self._job_dir / file.path, file.sha256)
+                self._job.put_file(file.path, self._aside / file.path, file.sha256)
                 return None
             except OSError as error:
                 return f"{file.path} cannot be read: {error.strerror}"

@@ -26,20 +26,31 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 def read_lines(path: Path, limit: int = LINE_LIMIT) -> Iterator[Line]:
     """Every line that is not blank, parsed; `error` says why where it could not be."""
     with path.open("rb") as file:
-        number = 0
-        while raw := file.readline(limit + 1):
-            number += 1
-            too_long = len(raw) > limit and not raw.endswith(b"\n")
-            if too_long:
-                _skip_rest(file, limit)
-            if number == 1:
-                raw = raw.removeprefix(BOM)
-            raw = raw.strip(BLANKS)
-            if too_long:
-                reason = f"The line is longer than {limit:,} bytes and was not read."
-                yield Line(number, raw[:KEPT_OF_LONG_LINE], None, Rejected("wrong_shape", reason), file.tell())
-            elif raw:
-                yield _line(number, raw, file.tell())
+        for number, raw, is_cut in _raw_lines(file, limit):
+            if raw:
+                yield _line(number, raw, file.tell(), limit if is_cut else None)
+
+
+def find_line(path: Path, number: int, limit: int = LINE_LIMIT) -> Line | None:
+    """The line of that number, or None where there is none or it is blank. The lines before it are not parsed."""
+    with path.open("rb") as file:
+        for found, raw, is_cut in _raw_lines(file, limit):
+            if found == number:
+                return _line(number, raw, file.tell(), limit if is_cut else None) if raw else None
+    return None
+
+
+def _raw_lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes, bool]]:
+    """(number, bytes without blanks around them, whether the line was longer than the limit and cut)."""
+    number = 0
+    while raw := file.readline(limit + 1):
+        number += 1
+        is_cut = len(raw) > limit and not raw.endswith(b"\n")
+        if is_cut:
+            _skip_rest(file, limit)
+        if number == 1:
+            raw = raw.removeprefix(BOM)
+        yield number, raw.strip(BLANKS), is_cut
 
 
 def read_conversations(path: Path) -> Iterator[tuple[Line, Conversation | Rejected]]:
@@ -67,7 +78,10 @@ def parse(raw: bytes) -> object:
         return _parse_again(raw)
 
 
-def _line(number: int, raw: bytes, end: int) -> Line:
+def _line(number: int, raw: bytes, end: int, passed_limit: int | None) -> Line:
+    if passed_limit is not None:
+        reason = f"The line is longer than {passed_limit:,} bytes and was not read."
+        return Line(number, raw[:KEPT_OF_LONG_LINE], None, Rejected("wrong_shape", reason), end)
     try:
         return Line(number, raw, parse(raw), None, end)
     except Rejected as error:

@@ -31,6 +31,7 @@ class NodeBeat(BaseModel):
 class ClaimBody(BaseModel):
     node_id: int
     lane: str
+    key: str | None = Field(None, max_length=100)
 
 
 class JobBeat(BaseModel):
@@ -90,7 +91,7 @@ def beat_node(database: DatabaseDep, node_id: int, body: NodeBeat) -> dict[str, 
 def claim(database: DatabaseDep, settings: SettingsDep, body: ClaimBody) -> dict[str, Any] | Response:
     """The best job the lane can train, or 204."""
     with database.write() as session:
-        claimed = nodes.claim(session, body.node_id, body.lane, settings.lease_s)
+        claimed = nodes.claim(session, body.node_id, body.lane, settings.lease_s, body.key)
     return claimed or Response(status_code=204)
 
 

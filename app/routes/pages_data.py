@@ -11,6 +11,7 @@ from app.services import adapters, checkpoints, control, datasets, events, jobs,
 from app.templating import STATE_WORDS
 
 NUM_RECENT = 6
+NUM_WAITING = 20
 NUM_LOG_LINES = 300
 NUM_TELEMETRY = 120
 NUM_CURVE_POINTS = 48
@@ -131,13 +132,7 @@ def samples(session: Session, job_id: int) -> list[dict[str, Any]]:
     """The newest answer to each sample question."""
     blank = {"prompt": "", "answer": "", "base_answer": None, "wanted": None, "step": 0}
     newest = {event.data.get("prompt_id"): blank | event.data for event in metrics.of_kind(session, job_id, "sample")}
-    return [one | {"prompt": question_of(str(one["prompt"]))} for one in newest.values()]
-
-
-def question_of(prompt: str) -> str:
-    """What the user asked last, where the prompt is the whole text that the chat template made."""
-    _, found, rest = prompt.rpartition("<|im_start|>user\n")
-    return rest.partition("<|im_end|>")[0] if found else prompt
+    return list(newest.values())
 
 
 def phase_message(session: Session, job_id: int) -> str:
@@ -180,14 +175,14 @@ def held_jobs(session: Session) -> list[Job]:
 
 
 def counts(session: Session) -> dict[str, int]:
-    return {"num_active": len(held_jobs(session)), "num_queued": len(jobs.in_queue_order(session))}
+    return {"num_active": len(held_jobs(session)), "num_queued": jobs.num_queued(session)}
 
 
 def hero(session: Session) -> dict[str, Any]:
     """The job shown large, running before preparing; None where no lane holds one."""
     held = held_jobs(session)
-    waiting = jobs.in_queue_order(session)
-    ids = [job.id for job in [*held, *waiting][:20] if job.id]
+    waiting = jobs.in_queue_order(session, limit=NUM_WAITING)
+    ids = [job.id for job in [*held, *waiting][:NUM_WAITING] if job.id]
     found: dict[str, Any] = {
         "hero": job_card(session, held[0]) if held else None,
         "queue": [jobs.view(session, job) for job in waiting],

@@ -9,15 +9,21 @@ from sqlmodel import Session, col, select
 
 from app.db import announce_work
 from app.errors import Fenced
-from app.models import HELD, Adapter, Attempt, Dataset, Event, Job, JobState, Lane, utc_now
+from app.models import HELD, Adapter, Attempt, Checkpoint, Dataset, Event, Job, JobState, Lane, utc_now
 from app.services import adapters, control, events, ingest, jobs
 
 
-def claim(session: Session, lane: Lane, lease_s: float) -> dict[str, Any] | None:
-    """Give the lane the best job it can train, or None. A job the lane still held is taken from it first."""
-    for held in session.exec(select(Job).where(Job.lane_id == lane.id, col(Job.state).in_(HELD))):
+def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) -> dict[str, Any] | None:
+    """Give the lane the best job it can train, or None. A job the lane still held is taken from it first.
+
+    A worker that did not hear the answer asks again with the same `key` and is given the same claim.
+    """
+    for held in list(session.exec(select(Job).where(Job.lane_id == lane.id, col(Job.state).in_(HELD)))):
+        attempt = _newest_attempt(session, held)
+        if key is not None and attempt.claim_key == key:
+            return _claim_view(session, held, control.newest_checkpoint(session, held), lease_s)
         lose(session, held, "worker_restarted", "Its worker was started again while it held the job.")
-    job = next((one for one in jobs.in_queue_order(session) if jobs.waiting_for(session, one) is None), None)
+    job = next(iter(jobs.ready(session, limit=1)), None)
     lane.idle = job is None
     lane.last_seen_at = utc_now()
     session.add(lane)
@@ -33,12 +39,20 @@ def claim(session: Session, lane: Lane, lease_s: float) -> dict[str, Any] | None
         job_id=job.id or 0,
         number=job.attempt,
         claim_token=job.claim_token,
+        claim_key=key,
         lane_id=lane.id,
         resume_step=resume.step if resume else 0,
     )
     session.add(attempt)
-    job.phase = "claimed"
-    jobs.become(session, job, JobState.CLAIMED, f"Taken by {jobs.lane_name(session, lane.id)}")
+    job.phase, job.fresh_start = "claimed", False
+    job.step = ingest.supersede(session, job, attempt.number, attempt.resume_step)
+    message = f"Taken by {jobs.lane_name(session, lane.id)}"
+    jobs.become(session, job, JobState.CLAIMED, message, resume_step=attempt.resume_step)
+    return _claim_view(session, job, resume, lease_s)
+
+
+def _claim_view(session: Session, job: Job, resume: Checkpoint | None, lease_s: float) -> dict[str, Any]:
+    """All that a worker needs to begin."""
     return {
         "job_id": job.id,
         "attempt": job.attempt,
@@ -53,6 +67,10 @@ def claim(session: Session, lane: Lane, lease_s: float) -> dict[str, Any] | None
         and {"attempt": resume.attempt, "step": resume.step, "path": resume.path, "files": resume.files},
         "lease_s": lease_s,
     }
+
+
+def _newest_attempt(session: Session, job: Job) -> Attempt:
+    return session.exec(select(Attempt).where(Attempt.job_id == job.id, Attempt.number == job.attempt)).one()
 
 
 def _dataset(session: Session, dataset_id: int | None) -> dict[str, Any] | None:
@@ -193,7 +211,7 @@ def _count_fault(
 
 def lose(session: Session, job: Job, code: str, message: str) -> None:
     """Take the job from a worker that fell silent or was started anew."""
-    attempt = session.exec(select(Attempt).where(Attempt.job_id == job.id, Attempt.number == job.attempt)).one()
+    attempt = _newest_attempt(session, job)
     error = {"code": code, "message": message, "advice": "It goes on from its newest checkpoint on the next free lane."}
     if job.asked:
         _set_aside(session, job, attempt, "lost")
@@ -222,8 +240,9 @@ def release_waiting(session: Session, dataset: Dataset) -> None:
     announce_work(session)
     if dataset.state == "ready":
         return
-    waiting = select(Job).where(Job.dataset_id == dataset.id, Job.state == JobState.QUEUED)
-    for job in session.exec(waiting):
+    for job in jobs.in_queue_order(session):
+        if dataset.id not in jobs.dataset_ids(job):
+            continue
         job.error = {
             "code": "dataset_refused",
             "message": f"Dataset {dataset.id} is {dataset.state}: {dataset.error}",

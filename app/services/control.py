@@ -81,8 +81,10 @@ def resume(session: Session, job: Job, who: str) -> None:
         raise _refuse(job, "be resumed")
     checkpoint = newest_checkpoint(session, job)
     if checkpoint is None and job.state != JobState.PAUSED:
-        raise Conflict(f"Job {job.id} has no checkpoint to go on from; use retry (or clone) to start it anew.")
+        hint = "use retry" if job.state == JobState.FAILED else "retry is for failed jobs, so clone it"
+        raise Conflict(f"Job {job.id} has no checkpoint to go on from: {hint} to start anew.")
     jobs.note(session, job, who, "resume", {"step": checkpoint.step if checkpoint else 0})
+    job.fresh_start = False
     _queue_again(session, job, f"Queued again, from step {checkpoint.step if checkpoint else 0}")
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import insert
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, delete, select
 
-from app.errors import Conflict, NotFound
+from app.errors import NotFound
 from app.hub import iso
 from app.models import Dataset, Finding
 from app.services import attempts, events
@@ -43,13 +43,6 @@ def get(session: Session, dataset_id: int) -> Dataset:
     return dataset
 
 
-def get_ready(session: Session, dataset_id: int) -> Dataset:
-    dataset = get(session, dataset_id)
-    if dataset.state in ("receiving", "checking"):
-        raise Conflict(f"Dataset {dataset_id} is still being checked.")
-    return dataset
-
-
 def page(session: Session, limit: int, after: int | None) -> list[Dataset]:
     """Datasets, newest first."""
     query = select(Dataset).order_by(col(Dataset.id).desc()).limit(limit)
@@ -62,8 +55,7 @@ def being_checked(session: Session) -> list[Dataset]:
 
 def begin_check(session: Session, dataset: Dataset) -> None:
     """Forget what an interrupted check had found."""
-    for finding in session.exec(select(Finding).where(Finding.dataset_id == dataset.id)):
-        session.delete(finding)
+    session.exec(delete(Finding).where(col(Finding.dataset_id) == dataset.id))
 
 
 def add_findings(session: Session, dataset: Dataset, found: Iterable[dict[str, Any]]) -> None:

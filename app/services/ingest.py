@@ -89,8 +89,7 @@ def _take_state(session: Session, job: Job, attempt: Attempt, data: dict[str, An
         resume_step = data["resume_step"]
         if isinstance(resume_step, bool) or not isinstance(resume_step, int) or resume_step < 0:
             raise WrongInput(f"resume_step must be a step, not {resume_step!r}.")
-        _supersede(session, job, attempt.number, resume_step)
-        attempt.resume_step, job.step, job.fresh_start = resume_step, resume_step, False
+        attempt.resume_step = job.step = supersede(session, job, attempt.number, resume_step)
     if phase := data.get("phase"):
         job.phase = str(phase)
     if isinstance(resolved := data.get("resolved"), dict):
@@ -103,8 +102,8 @@ def _take_state(session: Session, job: Job, attempt: Attempt, data: dict[str, An
     data.setdefault("message", "")
 
 
-def _supersede(session: Session, job: Job, attempt: int, resume_step: int) -> None:
-    """An attempt that goes on from a step takes the place of all that earlier ones did beyond it."""
+def supersede(session: Session, job: Job, attempt: int, resume_step: int) -> int:
+    """An attempt that goes on from a step takes the place of all that earlier ones did beyond it; returns the step."""
     session.flush()
     session.exec(
         update(Event)
@@ -123,6 +122,7 @@ def _supersede(session: Session, job: Job, attempt: int, resume_step: int) -> No
     for checkpoint in session.exec(beyond):
         checkpoint.superseded = True
         session.add(checkpoint)
+    return resume_step
 
 
 def _take_step(session: Session, job: Job, attempt: int, event: Event) -> None:

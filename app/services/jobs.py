@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import func, tuple_
+from sqlalchemy import func, or_, tuple_
 from sqlmodel import Session, col, select
 
 from app.db import announce_work
@@ -32,7 +32,7 @@ class NewJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    dataset_id: int
+    dataset_id: int = Field(ge=1, le=2**53)
     model: str = Field(min_length=1, max_length=500)
     name: str | None = Field(None, max_length=200)
     config: dict[str, Any] = Field(default_factory=dict)
@@ -134,7 +134,7 @@ def become(session: Session, job: Job, state: JobState, message: str = "", **mor
         raise Conflict(f"Job {job.id} is {job.state} and cannot become {state}.")
     job.state = state
     if state is JobState.QUEUED:
-        job.queued_at, job.ended_at, job.phase, job.lane_id = utc_now(), None, None, None
+        job.ended_at, job.phase, job.lane_id = None, None, None
         announce_work(session)
     elif state not in (JobState.CLAIMED, JobState.RUNNING):
         job.ended_at = utc_now() if state is not JobState.PAUSED else None
@@ -146,10 +146,34 @@ def become(session: Session, job: Job, state: JobState, message: str = "", **mor
     announce_queue(session, job)
 
 
-def in_queue_order(session: Session) -> list[Job]:
+def in_queue_order(session: Session, limit: int | None = None) -> list[Job]:
     """Queued jobs, next first: by priority, then place."""
     order = (col(Job.priority), col(Job.place), col(Job.id))
-    return list(session.exec(select(Job).where(Job.state == JobState.QUEUED).order_by(*order)))
+    return list(session.exec(select(Job).where(Job.state == JobState.QUEUED).order_by(*order).limit(limit)))
+
+
+def num_queued(session: Session) -> int:
+    return session.exec(select(func.count()).where(Job.state == JobState.QUEUED)).one()
+
+
+def dataset_ids(job: Job) -> set[int]:
+    """The datasets a job reads: the one it trains on, and one of its own for validation."""
+    validation_id = job.config.get("validation_dataset_id")
+    return {job.dataset_id} if validation_id is None else {job.dataset_id, validation_id}
+
+
+def ready(session: Session, limit: int) -> list[Job]:
+    """The next queued jobs that wait for nothing but a lane."""
+    unready = select(Dataset.id).where(col(Dataset.state).in_(("receiving", "checking")))
+    validation_id = col(Job.config)["validation_dataset_id"].as_integer()
+    query = (
+        select(Job)
+        .where(Job.state == JobState.QUEUED, col(Job.dataset_id).not_in(unready))
+        .where(or_(validation_id.is_(None), validation_id.not_in(unready)))
+        .order_by(col(Job.priority), col(Job.place), col(Job.id))
+        .limit(limit)
+    )
+    return list(session.exec(query))
 
 
 def position_of(session: Session, job: Job) -> int | None:
@@ -165,9 +189,10 @@ def waiting_for(session: Session, job: Job) -> dict[str, Any] | None:
     """Why a queued job is not claimed yet, beyond its turn."""
     if job.state != JobState.QUEUED:
         return None
-    dataset = session.get(Dataset, job.dataset_id)
-    if dataset is not None and dataset.state in ("receiving", "checking"):
-        return {"kind": "dataset", "id": dataset.id, "message": f"waits until dataset {dataset.id} is checked"}
+    for dataset_id in sorted(dataset_ids(job)):
+        dataset = session.get(Dataset, dataset_id)
+        if dataset is not None and dataset.state in ("receiving", "checking"):
+            return {"kind": "dataset", "id": dataset_id, "message": f"waits until dataset {dataset_id} is checked"}
     return None
 
 

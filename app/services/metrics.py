@@ -11,6 +11,7 @@ from app.services import jobs
 
 COLUMNS = ("step", "loss", "learning_rate", "grad_norm", "num_tokens", "num_targets", "tokens_per_s", "step_s", "epoch")
 EXTREMES = ("loss", "grad_norm")
+TELEMETRY_EXTREMES = ("vram_used", "ram_used", "temperature")
 TELEMETRY = (
     "vram_used",
     "vram_total",
@@ -84,11 +85,11 @@ def _evaluations(session: Session, job_id: int) -> dict[str, list[Any]]:
 
 
 def _telemetry(session: Session, job_id: int, max_points: int) -> dict[str, list[Any]]:
-    query = select(Event).where(Event.lane_job_id == job_id, Event.kind == "telemetry").order_by(col(Event.id))
-    rows = list(session.exec(query))
-    stride = -(-len(rows) // max_points) if rows else 1
-    rows = rows[::stride]
-    return {"at": [iso(row.at) for row in rows]} | {name: [row.data.get(name) for row in rows] for name in TELEMETRY}
+    query = select(Event.at, Event.data).where(Event.lane_job_id == job_id, Event.kind == "telemetry")
+    found = session.exec(query.order_by(col(Event.id)))
+    rows = [(iso(at), *(data.get(name) for name in TELEMETRY)) for at, data in found]
+    kept = [rows[i] for i in thin(rows, [1 + TELEMETRY.index(name) for name in TELEMETRY_EXTREMES], max_points)]
+    return {name: [row[i] for row in kept] for i, name in enumerate(("at", *TELEMETRY))}
 
 
 def of_kind(session: Session, job_id: int, kind: str) -> list[Event]:

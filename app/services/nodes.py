@@ -27,7 +27,7 @@ class NewNode(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[\w.-]+$")
     versions: dict[str, Any] = Field(default_factory=dict)
     lanes: list[NewLane] = Field(min_length=1, max_length=64)
 
@@ -37,7 +37,7 @@ def queue_name(node: Node, lane: Lane) -> str:
 
 
 def register(session: Session, new: NewNode) -> tuple[Node, list[Lane]]:
-    """Make or renew a node and the lanes named; a job that such a lane still held goes back to the queue."""
+    """Make or renew a node and the lanes named. A job that such a lane still holds is taken by its next claim."""
     node = session.exec(select(Node).where(Node.name == new.name)).first() or Node(name=new.name)
     node.versions, node.last_seen_at = new.versions, utc_now()
     session.add(node)
@@ -104,9 +104,9 @@ def idle_lanes(session: Session) -> list[tuple[Lane, str]]:
     return [(lane, queue_name(node, lane)) for lane, node in session.exec(query)]
 
 
-def claim(session: Session, node_id: int, lane_name: str, lease_s: float) -> dict[str, Any] | None:
-    lane = get_lane(session, node_id, lane_name)
-    return attempts.claim(session, lane, lease_s) if not lane.draining else None
+def claim(session: Session, node_id: int, name: str, lease_s: float, key: str | None) -> dict[str, Any] | None:
+    lane = get_lane(session, node_id, name)
+    return attempts.claim(session, lane, lease_s, key) if not lane.draining else None
 
 
 def announce(session: Session, node: Node) -> None:

@@ -2,14 +2,13 @@
 
 import base64
 from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from app.conversations.normalize import normalize, with_system_prompt
 from app.conversations.preview import preview
-from app.conversations.reader import read_lines
-from app.conversations.records import Conversation, Image, Line, Rejected
+from app.conversations.reader import find_line
+from app.conversations.records import Conversation, Image, Rejected
 from app.conversations.render import Renderer
 from app.errors import NotFound
 
@@ -21,29 +20,19 @@ def _renderer(folder: Path) -> Renderer:
 
 def show(path: Path, line: int, tokenizer_folder: Path, system_prompt: str, max_length: int) -> dict[str, Any]:
     """What the contract shows of a record; a line that cannot be trained has its raw text alone."""
-    found = _find(path, line)
+    found = find_line(path, line)
     if found is None:
         raise NotFound(f"The dataset has no record on line {line}.")
-    raw, conversation = found
-    shown: dict[str, Any] = {"line": line, "raw": raw.raw.decode("utf-8", "replace")}
-    if isinstance(conversation, Rejected):
-        return shown | {"conversation": None, "text": None, "tokens": []}
-    conversation, _ = with_system_prompt(conversation, system_prompt)
+    shown: dict[str, Any] = {"line": line, "raw": found.raw.decode("utf-8", "replace")}
     renderer = _renderer(tokenizer_folder)
-    tokens = preview(renderer, renderer.encode(conversation), max_length)
-    return shown | {"conversation": _turns(conversation), "text": renderer.text(conversation), "tokens": tokens}
-
-
-def _find(path: Path, line: int) -> tuple[Line, Conversation | Rejected] | None:
-    """The record of a line. Reads up to it, lines have no index yet, but only this one is normalized."""
-    upto = takewhile(lambda one: one.number <= line, read_lines(path))
-    found = next((one for one in upto if one.number == line), None)
-    if found is None:
-        return None
     try:
-        return found, found.error or normalize(found.value)
-    except Rejected as error:
-        return found, error
+        if found.error:
+            raise found.error
+        conversation, _ = with_system_prompt(normalize(found.value), system_prompt)
+        tokens = preview(renderer, renderer.encode(conversation), max_length)
+        return shown | {"conversation": _turns(conversation), "text": renderer.text(conversation), "tokens": tokens}
+    except Rejected:
+        return shown | {"conversation": None, "text": None, "tokens": []}
 
 
 def _turns(conversation: Conversation) -> list[dict[str, Any]]:

@@ -117,9 +117,7 @@ def upgrade() -> None:
         sa.Column("eta_s", sa.Float(), nullable=True),
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("server_seq", sa.Integer(), nullable=False),
-        sa.Column("woken_at", sa.Float(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("queued_at", sa.DateTime(), nullable=False),
         sa.Column("started_at", sa.DateTime(), nullable=True),
         sa.Column("ended_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(["dataset_id"], ["dataset.id"], name=op.f("fk_job_dataset_id_dataset")),
@@ -152,6 +150,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Integer(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("claim_token", sa.String(), nullable=False),
+        sa.Column("claim_key", sa.String(), nullable=True),
         sa.Column("lane_id", sa.Integer(), nullable=True),
         sa.Column("resume_step", sa.Integer(), nullable=False),
         sa.Column("last_seq", sa.Integer(), nullable=False),
@@ -203,9 +202,10 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("event", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_event_job_id_id"), ["job_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_event_job_id_kind_id"), ["job_id", "kind", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_event_kind_id"), ["kind", "id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_event_lane_job_id"), ["lane_job_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_event_lane_job_id_id"), ["lane_job_id", "id"], unique=False)
 
     op.create_table(
         "history",

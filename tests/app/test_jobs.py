@@ -155,3 +155,24 @@ def test_the_table_of_transitions_is_that_of_the_contract() -> None:
         "succeeded": set(),
     }
     assert {str(state): {str(one) for one in TRANSITIONS[state]} for state in JobState} == wanted
+
+
+@pytest.mark.parametrize(
+    "path", [f"/api/jobs/{2**70}", f"/api/datasets/{2**64}", f"/jobs/{2**63}", f"/api/adapters/{10**30}"]
+)
+def test_an_id_that_no_row_can_have_is_a_404(center: Center, path: str) -> None:
+    assert center.get(path).status_code == 404
+
+
+def test_a_dataset_id_that_no_row_can_have_is_a_wrong_field(center: Center) -> None:
+    answer = center.post("/api/jobs", json={"dataset_id": 2**70, "model": "tiny-qwen3-vl"})
+    assert answer.status_code == 422 and fields(answer.json()) == {"dataset_id"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/jobs/1/move"), ("DELETE", "/api/datasets/1"), ("POST", "/api/datasets/1/versions")],
+)
+def test_what_is_not_built_yet_says_so(center: Center, method: str, path: str) -> None:
+    error = center.client.request(method, path, headers=center.headers).json()["error"]
+    assert error["code"] == "not_built_yet" and error["message"].endswith("is not built in this version yet.")

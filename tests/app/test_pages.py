@@ -51,7 +51,7 @@ def full(center: Center, claim: Claim) -> Center:
             "sample",
             step=3,
             prompt_id=0,
-            prompt="<|im_start|>user\n2 + 2?<|im_end|>\n",
+            prompt="2 + 2?",
             answer="4",
             base_answer="?",
             wanted="4",
@@ -132,7 +132,7 @@ def test_what_a_trainer_writes_is_text_and_never_markup(full: Center) -> None:
     assert "&lt;b&gt;careful&lt;/b&gt;" in html and "<b>careful" not in html
 
 
-def test_a_sample_shows_the_question_without_the_template_around_it(full: Center) -> None:
+def test_a_sample_shows_its_question(full: Center) -> None:
     assert '<dt>Question</dt><dd class="clamp">2 + 2?</dd>' in full.get("/jobs/1/_samples").text
 
 

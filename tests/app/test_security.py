@@ -6,6 +6,7 @@ import pytest
 
 from app import security
 from app.config import Settings
+from app.errors import Forbidden
 from tests.factories import Center
 
 ORIGIN = "http://127.0.0.1:7860"
@@ -156,3 +157,9 @@ def test_every_answer_carries_the_security_headers(center: Center) -> None:
 
 def test_openapi_stands_behind_the_token(center: Center) -> None:
     assert center.get("/openapi.json").status_code == 200
+
+
+def test_an_empty_token_file_opens_no_door(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("\n")
+    with pytest.raises(Forbidden, match="32 characters"):
+        security.ensure_token(tmp_path, "operator")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SHARED, Server
+from tests.conftest import REPOSITORY, Server
 
-GENERATOR = SHARED / "tools" / "make_leo_like.py"
+GENERATOR = REPOSITORY / "examples" / "make_leo_like.py"
 FAULTS_THAT_ARE_ERRORS = ("null_content", "no_answer", "unknown_role", "not_json", "wrong_shape", "empty_answer")
 
 
@@ -25,8 +25,6 @@ def curl(server: Server, path: str, *more: str) -> Any:
 
 @pytest.fixture(scope="module")
 def leo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[int]]]:
-    if not GENERATOR.exists():
-        pytest.skip("the generator of leo-like data is not beside this checkout")
     path = tmp_path_factory.mktemp("leo") / "leo.jsonl"
     subprocess.run([sys.executable, GENERATOR, path, "--rows", "500"], check=True, capture_output=True)
     return path, json.loads(path.with_suffix(".truth.json").read_text())["faults"]

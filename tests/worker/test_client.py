@@ -10,32 +10,32 @@ from worker.client import Claim, Client, Fenced, JobClient, Pause, Refused, Serv
 @pytest.fixture
 def job(server: FakeServer, client: Client) -> JobClient:
     server.offer()
-    given = client.claim(1, "cpu")
+    given = client.claim(1, "cpu", "key")
     assert isinstance(given, Claim)
     return client.job(given.job_id, given.attempt, given.claim_token)
 
 
 def test_nothing_to_do_is_none(client: Client) -> None:
-    assert client.claim(1, "cpu") is None
+    assert client.claim(1, "cpu", "key") is None
 
 
 def test_a_new_token_is_used_without_a_restart(server: FakeServer, client: Client, settings: Settings) -> None:
-    client.claim(1, "cpu")
+    client.claim(1, "cpu", "key")
     settings.worker_token_path.write_text("another")
-    client.claim(1, "cpu")
+    client.claim(1, "cpu", "key")
     assert server.tokens == {"Bearer secret", "Bearer another"}
 
 
 def test_without_a_token_the_worker_waits(client: Client, settings: Settings) -> None:
     settings.worker_token_path.unlink()
     with pytest.raises(ServerAway, match="no worker token"):
-        client.claim(1, "cpu")
+        client.claim(1, "cpu", "key")
 
 
 def test_nobody_at_the_address_is_waited_for(tmp_path: Path, settings: Settings) -> None:
     client = Client("http://127.0.0.1:9", settings.worker_token_path)
     with pytest.raises(ServerAway, match="ConnectError"):
-        client.claim(1, "cpu")
+        client.claim(1, "cpu", "key")
     client.close()
 
 

@@ -56,8 +56,8 @@ def test_a_wake_up_while_the_last_claim_is_answered_is_not_lost(
     lane = make(steps=1)
     asked = lane._client.claim
 
-    def claim_and_be_woken(node_id: int, name: str) -> Any:
-        answer = asked(node_id, name)
+    def claim_and_be_woken(node_id: int, name: str, key: str) -> Any:
+        answer = asked(node_id, name, key)
         if answer is None and not server.ends:
             server.offer()
             threading.Thread(target=lane.work).run()

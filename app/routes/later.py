@@ -1,0 +1,32 @@
+"""Addresses of the contract whose work is not built yet: refused by name, so that nobody looks for a typing error."""
+
+from fastapi import APIRouter, Request
+
+from app.errors import NotFound
+
+NOT_YET = {
+    ("POST", "/api/estimate"): "The estimate of memory and time",
+    ("POST", "/api/jobs/{job_id}/move"): "Moving a job in the queue",
+    ("POST", "/api/jobs/{job_id}/preempt"): "Preempting a job",
+    ("POST", "/api/jobs/{job_id}/sample"): "Sampling on demand",
+    ("POST", "/api/datasets/{dataset_id}/versions"): "Repairing a dataset into a new version",
+    ("GET", "/api/datasets/{dataset_id}/diff"): "The difference between versions of a dataset",
+    ("DELETE", "/api/datasets/{dataset_id}"): "Moving a dataset to the trash",
+    ("POST", "/api/datasets/{dataset_id}/restore"): "Restoring from the trash",
+}
+
+
+class NotBuiltYet(NotFound):
+    code = "not_built_yet"
+
+
+router = APIRouter(include_in_schema=False)
+
+
+def _refuse(request: Request) -> None:
+    what = NOT_YET[request.method, request.scope["route"].path]
+    raise NotBuiltYet(f"{what} is not built in this version yet.")
+
+
+for _method, _path in NOT_YET:
+    router.add_api_route(_path, _refuse, methods=[_method])
