@@ -137,9 +137,17 @@ def check(
         sys.stdout.write(text)
     else:
         if json_path is not None:
-            json_path.write_text(text, encoding="utf-8")
+            _write(json_path, text)
         typer.echo("\n".join(summary(report, file)))
     raise typer.Exit(exit_code(report))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"{path} cannot be written: {error.strerror}.", err=True)
+        raise typer.Exit(2) from None
 
 
 @cli.command()
@@ -184,6 +192,8 @@ def main() -> None:
         cli()
     except AppError as error:
         sys.exit(error.message)
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}.")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from app.errors import AppError, DiskFull
+from app.schemas import in_words
 from app.templating import render_error
 
 FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
@@ -45,8 +46,9 @@ def _wrong_input(request: Request, error: Exception) -> Response:
     detail = []
     for item in error.errors():
         place = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
-        message = "is not a known field" if item["type"] == "extra_forbidden" else str(item["msg"])
-        detail.append({"field": ".".join(place) or "body", "message": message})
+        # Of a broken body pydantic names the place as a number of bytes, which is no field.
+        field = "body" if item["type"] == "json_invalid" else ".".join(place) or "body"
+        detail.append({"field": field, "message": in_words(item)})
     message = "; ".join(f"{one['field']}: {one['message']}" for one in detail)
     if any(item["loc"][0] == "path" for item in error.errors()):
         return answer(request, 404, "not_found", "There is nothing at this address.")
@@ -55,6 +57,8 @@ def _wrong_input(request: Request, error: Exception) -> Response:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400 and "parsing the body" in str(error.detail):
+        return answer(request, 422, "wrong_input", "body: is not JSON", [{"field": "body", "message": "is not JSON"}])
     phrase = HTTPStatus(error.status_code).phrase
     message = "There is nothing at this address." if error.status_code == 404 else f"{error.detail}."
     response = answer(request, error.status_code, phrase.lower().replace(" ", "_"), message)

@@ -5,7 +5,7 @@ Imports nothing but pydantic, so that the trainer can read it on a machine witho
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from app.errors import WrongInput
 
@@ -34,15 +34,15 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: float = Field(1, gt=0, le=1000)
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(None, ge=1, le=10**9)
     batch_size: int = Field(1, ge=1, le=1024)
     gradient_accumulation: int = Field(8, ge=1, le=4096)
     learning_rate: float = Field(2e-4, gt=0, le=10)
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, le=1)
-    warmup_steps: int | None = Field(None, ge=0)
+    warmup_steps: int | None = Field(None, ge=0, le=10**9)
     weight_decay: float = Field(0.0, ge=0, le=1)
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0, le=10**6)
     max_length: int = Field(2048, ge=16, le=262_144)
     truncation: Literal["drop", "left", "right"] = "drop"
     use_qlora: bool = True
@@ -55,7 +55,7 @@ class TrainingConfig(BaseModel):
     early_stopping_evals: int | None = Field(None, ge=1)
     seed: int = Field(42, ge=0, lt=2**32)
     lora_r: int = Field(32, ge=1, le=1024)
-    lora_alpha: float = Field(32, gt=0)
+    lora_alpha: float = Field(32, gt=0, le=10**6)
     lora_dropout: float = Field(0.05, ge=0, lt=1)
     use_rslora: bool = False
     use_dora: bool = False
@@ -65,11 +65,11 @@ class TrainingConfig(BaseModel):
     neftune_alpha: float | None = None
     min_pixels: int | None = Field(None, ge=1)
     max_pixels: int | None = Field(None, ge=1)
-    system_prompt: str = DEFAULT_SYSTEM_PROMPT
+    system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, max_length=100_000)
     thinking: Literal["as_is", "empty_block", "require"] = "as_is"
     train_on: Literal["all_answers", "last_answer"] = "all_answers"
     validation_share: float = Field(0.01, ge=0, le=0.5)
-    validation_dataset_id: int | None = None
+    validation_dataset_id: int | None = Field(None, ge=1, le=2**53)
     keep_checkpoints: int = Field(2, ge=1, le=1000)
     keep_best: bool = True
     sample_prompts: int = Field(4, ge=0, le=64)
@@ -96,13 +96,20 @@ class TrainingConfig(BaseModel):
             raise ValueError(f"is not supported by this version yet; leave it {wanted}")
         return value
 
-    @model_validator(mode="after")
-    def _fields_agree(self) -> "TrainingConfig":
-        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
-            raise ValueError("min_pixels is larger than max_pixels")
-        if isinstance(self.row_tokens, int) and self.row_tokens < self.max_length:
-            raise ValueError("row_tokens is smaller than max_length, so one example may not fit into a row")
-        return self
+    @field_validator("max_pixels")
+    @classmethod
+    def _max_pixels_reach_min_pixels(cls, value: int | None, info: ValidationInfo) -> int | None:
+        least = info.data.get("min_pixels")
+        if value is not None and least is not None and value < least:
+            raise ValueError("is smaller than min_pixels")
+        return value
+
+    @field_validator("row_tokens")
+    @classmethod
+    def _a_row_holds_the_longest_example(cls, value: Auto | int, info: ValidationInfo) -> Auto | int:
+        if isinstance(value, int) and value < info.data.get("max_length", 0):
+            raise ValueError("is smaller than max_length, so one example may not fit into a row")
+        return value
 
     @property
     def step_size(self) -> int:
@@ -141,11 +148,44 @@ def field_errors(error: ValidationError, prefix: str = "") -> list[dict[str, str
             if not (isinstance(part, str) and part.startswith(("literal[", "function-")))
         ]
         field = ".".join([prefix, *names] if prefix else names) or "body"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "is not a known field"
-        found.append({"field": field, "message": message})
+        found.append({"field": field, "message": in_words(item)})
     return found
+
+
+WORDS = {
+    "extra_forbidden": "is not a known field",
+    "missing": "is missing",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "string_unicode": "must be text without broken characters",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "model_attributes_type": "must be an object",
+    "json_invalid": "is not JSON",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+}
+
+
+def in_words(item: Any) -> str:
+    """The sentence of one of pydantic's error items; follows the name of its field."""
+    wording = WORDS.get(item["type"])
+    if wording is None:
+        return str(item["msg"]).removeprefix("Value error, ")
+    return wording.format(**item.get("ctx", {}))
 
 
 def read_config(values: dict[str, Any], prefix: str = "config") -> TrainingConfig:

@@ -7,12 +7,12 @@ import os
 import secrets
 import time
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -196,13 +196,9 @@ class Gate:
         return False
 
     def has_session(self, headers: Headers) -> bool:
-        jar: SimpleCookie = SimpleCookie()
-        try:
-            jar.load(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        value = jar.get(self.cookie)
-        return value is not None and _read_signed(self.tokens.operator, "session", value.value) is not None
+        # Cookies of other ports of this host come along, in whatever shape: the parser takes each by itself.
+        value = cookie_parser(headers.get("cookie", "")).get(self.cookie)
+        return value is not None and _read_signed(self.tokens.operator, "session", value) is not None
 
 
 def check_origin(scope: Scope, headers: Headers, bearer: bool) -> None:
@@ -219,6 +215,8 @@ def check_origin(scope: Scope, headers: Headers, bearer: bool) -> None:
         if site != "same-origin" or not (origin is None or same):
             raise Forbidden("This request does not come from a page of the control center.")
     elif not same:
+        if origin is not None:
+            raise Forbidden("This request does not come from a page of the control center.")
         raise Forbidden("This request names no origin; send the token as `Authorization: Bearer TOKEN` instead.")
 
 

@@ -3,12 +3,16 @@
 import asyncio
 import queue
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import AppError, TooLarge, WrongInput
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+from app.errors import AppError, TooLarge, wrong_field
 
 IDLE_S = 60.0
 
@@ -46,26 +50,32 @@ class FormFile:
     def __init__(self, request: Request) -> None:
         _, options = parse_options_header(request.headers["content-type"])
         if not (boundary := options.get(b"boundary")):
-            raise WrongInput("The form has no boundary; send it as curl -F file=@NAME does.")
+            raise wrong_field("file", "the form has no boundary; send it as curl -F file=@NAME does")
         self.name = ""
         self.found = False
         self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._header_name, self._header_value = bytearray(), bytearray()
         self._disposition = b""
         self._inside = self._complete = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._header_name.extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._header_value.extend(data[start:end]),
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_part_data": self._take,
-                "on_part_end": self._end_part,
-                "on_end": self._end,
-            },
-        )
+        self._parser = self._make_parser(boundary)
+
+    def _make_parser(self, boundary: bytes) -> MultipartParser:
+        try:
+            return MultipartParser(boundary, self._callbacks())
+        except MultipartParseError as error:
+            raise wrong_field("file", f"the form cannot be read: {error}") from error
+
+    def _callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._header_name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header_value.extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._take,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
 
     async def chunks(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The bytes of the file's part; raises `WrongInput` for a broken form or one without such a part."""
@@ -73,13 +83,13 @@ class FormFile:
             try:
                 self._parser.write(data)
             except MultipartParseError as error:
-                raise WrongInput(f"The form cannot be read: {error}.") from error
+                raise wrong_field("file", f"the form cannot be read: {error}") from error
             while not self._pieces.empty():
                 yield self._pieces.get_nowait()
         if not self._complete:
-            raise WrongInput("The form ends before its closing boundary; send it again.")
+            raise wrong_field("file", "the form ends before its closing boundary; send it again")
         if not self.found:
-            raise WrongInput("The form has no part named 'file'.", [{"field": "file", "message": "is missing"}])
+            raise wrong_field("file", "the form has no part of that name")
 
     def _begin(self) -> None:
         self._disposition = b""

@@ -21,6 +21,7 @@ log = logging.getLogger("worker.lane")
 
 TRAINER = (sys.executable, "-m", "worker.trainer")
 POLL_S = 30.0
+AWAY_S = 1.0
 
 
 class Lane:
@@ -83,7 +84,8 @@ class Lane:
             except Exception:
                 # The lane must go on looking for work; the job itself comes back by its lease.
                 log.exception("A job could not be supervised.")
-            rest.wait(POLL_S)
+            # Nobody to ask: soon there may be, and a job that this lane held before waits for that claim.
+            rest.wait(AWAY_S if self._last_problem else POLL_S)
 
     def _claim(self) -> Claim | None:
         if self._draining():

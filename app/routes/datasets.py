@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from app.analysis import Analysis
 from app.config import Settings
 from app.db import Database, DatabaseDep
-from app.errors import NotFound, WrongInput
+from app.errors import NotFound, wrong_field
 from app.routes.params import Cursor, Limit, ModelsDep, StorageDep, page_of
 from app.schemas import DEFAULT_SYSTEM_PROMPT
 from app.services import datasets, records
@@ -46,11 +46,11 @@ async def _receive(request: Request, database: Database, storage: Storage, name:
         received = await storage.receive(body, settings.max_upload_bytes)
     if received.size == 0:
         received.drop()
-        raise WrongInput("The file is empty.", [{"field": "file", "message": "is empty"}])
+        raise wrong_field("file", "is empty")
     wanted = request.headers.get("x-checksum-sha256")
     if wanted and wanted.lower() != received.sha256:
         received.drop()
-        raise WrongInput(f"The file arrived with sha256 {received.sha256}, not {wanted}; send it again.")
+        raise wrong_field("file", f"arrived with sha256 {received.sha256}, not {wanted}; send it again")
     dataset_id, duplicate = await to_thread.run_sync(_store, database, storage, received, name)
     analysis: Analysis = request.app.state.analysis
     if not duplicate:

@@ -9,11 +9,13 @@ from app.db import DatabaseDep
 router = APIRouter()
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def readyz(database: DatabaseDep) -> JSONResponse:
     with database.read() as session:

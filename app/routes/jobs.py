@@ -1,14 +1,16 @@
 """Jobs by REST: made, listed, one of them, its curves, log and history, and what may be asked of it."""
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict
 from sqlmodel import Session
 
 from app.db import Database, DatabaseDep
+from app.errors import wrong_field
 from app.models import Job, JobState
 from app.routes.params import Cursor, Limit, ModelsDep, Who, page_of
 from app.services import checkpoints, control, jobs, metrics
@@ -31,13 +33,21 @@ class CloneBody(BaseModel):
     config: dict[str, Any] = {}
 
 
+async def _json_body(request: Request) -> Any:
+    """The body as JSON, whatever type it was sent under: curl -d names another one."""
+    try:
+        return json.loads(await request.body() or b"null")
+    except (ValueError, RecursionError):
+        raise wrong_field("body", "is not JSON") from None
+
+
 @router.post("", status_code=201)
 def create_job(
-    database: DatabaseDep, models: ModelsDep, who: Who, body: Annotated[Any, Body()] = None
+    database: DatabaseDep, models: ModelsDep, who: Who, body: Annotated[Any, Depends(_json_body)]
 ) -> dict[str, Any]:
     """Queue a job; every wrong field is named at once."""
-    new, config = jobs.read_new_job(body, models)
     with database.write() as session:
+        new, config = jobs.read_new_job(session, body, models)
         return jobs.view(session, jobs.create(session, new, config, who))
 
 

@@ -33,7 +33,9 @@ def show_login(request: Request, database: DatabaseDep, code: str | None = None)
     tokens: Tokens = request.app.state.tokens
     known = read_login_code(tokens.operator, code)
     if known is None:
-        error = "This link has expired. Get a new one with `trainctl login-url`, or sign in with the token."
+        error = (
+            "This link has expired or is not whole. Get a new one with `trainctl login-url`, or sign in with the token."
+        )
         return render(request, "login.html", error=error, status_code=401)
     expires_at, nonce = known
     with database.write() as session:

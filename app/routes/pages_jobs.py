@@ -119,8 +119,8 @@ async def add_job(request: Request, database: DatabaseDep, models: ModelsDep, wh
 
 def _add_job(request: Request, database: Database, models: BaseModels, who: str, form: dict[str, str]) -> Response:
     try:
-        new, config = jobs.read_new_job(pages_form.to_body(form), models)
         with database.write() as session:
+            new, config = jobs.read_new_job(session, pages_form.to_body(form), models)
             job_id = jobs.create(session, new, config, who).id
     except (WrongInput, Conflict) as error:
         errors, problems = pages_form.sort_errors(error.detail or [], form)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
+from sqlmodel import Session
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
@@ -57,6 +58,7 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """Bytes of the stream from the cursor on. With `job_id` it closes after the job's end state."""
     yield RESET if reset else PING
+    quiet_since = asyncio.get_running_loop().time()
     may_be_done = is_replay = True
     while not hub.closing:
         # The ring still holds what a later attempt superseded; a replay is read from the table, which knows.
@@ -71,6 +73,7 @@ async def stream(
         if entries:
             may_be_done = may_be_done or any(entry.ends_job for entry in entries)
             yield messages(entries)
+            quiet_since = asyncio.get_running_loop().time()
         if cursor < hub.newest_id:
             continue
         is_replay = False
@@ -80,8 +83,11 @@ async def stream(
                 yield DONE
                 return
             may_be_done = has_ended
-        if not await hub.wait(cursor, PING_S):
+        left = quiet_since + PING_S - asyncio.get_running_loop().time()
+        # Events of others do not count: this client has heard nothing.
+        if left <= 0 or not await hub.wait(cursor, left):
             yield PING
+            quiet_since = asyncio.get_running_loop().time()
 
 
 def _read_page(database: Database, wanted: events.Wanted, cursor: int, up_to: int) -> list[Entry]:
@@ -95,10 +101,12 @@ def _end(database: Database, job_id: int) -> tuple[bool, int]:
         return jobs.get(session, job_id).state in ENDED, events.newest_id_of_job(session, job_id)
 
 
-def _cursor(last_event_id: str | None, after: int | None) -> int | None:
-    if last_event_id and last_event_id.strip().isascii() and last_event_id.strip().isdigit():
-        return min(int(last_event_id), 2**62)
-    return after
+def _cursor(session: Session, last_event_id: str | None, after: int | None) -> int | None:
+    """Where to go on: the header before the parameter; what lies beyond the newest event means the newest."""
+    told = (last_event_id or "").strip()
+    if told.isascii() and told.isdigit():
+        after = int(told[:20])
+    return None if after is None else min(after, events.newest_id(session))
 
 
 After = Annotated[int | None, Query(ge=0, le=2**62)]
@@ -112,7 +120,7 @@ def job_events(
     """All events of one job, from its first one unless told where to go on."""
     with database.read() as session:
         jobs.get(session, job_id)
-        cursor = _cursor(last_event_id, after)
+        cursor = _cursor(session, last_event_id, after)
         reset = cursor is not None and cursor < events.pruned_id(session)
     wanted = events.Wanted(jobs=frozenset({job_id}))
     return EventStream(stream(request.app.state.hub, database, wanted, cursor or 0, job_id=job_id, reset=reset))
@@ -137,7 +145,7 @@ def all_events(
     wanted = events.Wanted(frozenset(map(int, ids)), chosen or frozenset({*events.TOPICS} if not ids else ()))
     hub: Hub = request.app.state.hub
     with database.read() as session:
-        cursor = _cursor(last_event_id, after)
+        cursor = _cursor(session, last_event_id, after)
         reset = cursor is not None and cursor < events.pruned_id(session)
         start = events.newest_id(session) if cursor is None else cursor
     return EventStream(stream(hub, database, wanted, start, reset=reset))

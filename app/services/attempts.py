@@ -246,7 +246,7 @@ def release_waiting(session: Session, dataset: Dataset) -> None:
         job.error = {
             "code": "dataset_refused",
             "message": f"Dataset {dataset.id} is {dataset.state}: {dataset.error}",
-            "advice": "Mend the dataset, add it again, and clone this job onto it.",
+            "advice": "Mend the dataset, add it again, and make a new job on it.",
         }
         jobs.become(session, job, JobState.CANCELLED, job.error["message"])
 

@@ -41,7 +41,7 @@ class NewJob(BaseModel):
     kind: Literal["train"] = "train"
 
 
-def read_new_job(body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]:
+def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]:
     """Check a body whole; raises `WrongInput` that names every wrong field at once."""
     if not isinstance(body, dict):
         raise WrongInput("The body must be a JSON object.", [{"field": "body", "message": "must be a JSON object"}])
@@ -66,20 +66,33 @@ def read_new_job(body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]
             wrong += error.detail
     if isinstance(known.get("model"), str) and known["model"] and (problem := models.problem(known["model"])):
         wrong.append({"field": "model", "message": problem})
+    wrong += _unknown_datasets(session, known)
     if wrong or new is None or config is None:
         raise WrongInput("; ".join(f"{one['field']}: {one['message']}" for one in wrong), wrong)
     return new, config
 
 
+def _unknown_datasets(session: Session, body: dict[str, Any]) -> list[dict[str, str]]:
+    """The datasets that are named and not there; a value that is no id is somebody else's finding."""
+    config = body.get("config")
+    named = {"dataset_id": body.get("dataset_id")}
+    if isinstance(config, dict):
+        named["config.validation_dataset_id"] = config.get("validation_dataset_id")
+    ids = {field: int(str(value)) for field, value in named.items() if str(value).isascii() and str(value).isdigit()}
+    absent = {field: value for field, value in ids.items() if value > 2**53 or session.get(Dataset, value) is None}
+    return [{"field": field, "message": f"there is no dataset {value}"} for field, value in absent.items()]
+
+
 def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> Job:
-    """Queue a job; raises `WrongInput` for an unknown dataset and `Conflict` for one that cannot be trained."""
-    dataset = _usable_dataset(session, new.dataset_id, "dataset_id")
+    """Queue a job; raises `Conflict` for a dataset that cannot be trained."""
+    dataset = _usable_dataset(session, new.dataset_id)
     if config.validation_dataset_id is not None:
-        _usable_dataset(session, config.validation_dataset_id, "config.validation_dataset_id")
+        _usable_dataset(session, config.validation_dataset_id)
     assert dataset.id is not None
     job = Job(
         kind=new.kind,
-        name=new.name or f"{dataset.name.rsplit('.', 1)[0]} on {new.model.rsplit('/', 1)[-1]}",
+        name=_printable(new.name or "")
+        or f"{dataset.name.rsplit('.', 1)[0][:90]} on {new.model.rsplit('/', 1)[-1][:90]}",
         dataset_id=dataset.id,
         model=new.model,
         config=config.model_dump(),
@@ -96,11 +109,15 @@ def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> J
     return job
 
 
-def _usable_dataset(session: Session, dataset_id: int, field: str) -> Dataset:
+def _printable(name: str) -> str:
+    """A name without what would garble a terminal or a page: control characters and marks of direction."""
+    return "".join(c for c in name if c.isprintable()).strip()
+
+
+def _usable_dataset(session: Session, dataset_id: int) -> Dataset:
     dataset = session.get(Dataset, dataset_id)
     if dataset is None:
-        detail = [{"field": field, "message": f"there is no dataset {dataset_id}"}]
-        raise WrongInput(f"{field}: there is no dataset {dataset_id}", detail)
+        raise NotFound(f"There is no dataset {dataset_id}.")
     if dataset.state in ("refused", "failed"):
         raise Conflict(f"Dataset {dataset_id} is {dataset.state}: {dataset.error}")
     return dataset

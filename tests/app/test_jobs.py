@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from app.models import TRANSITIONS, JobState
@@ -50,7 +52,8 @@ def test_what_is_not_built_yet_is_refused_by_name(center: Center, key: str) -> N
 )
 def test_an_option_that_would_be_ignored_is_refused_by_name(center: Center, key: str, value: object) -> None:
     assert key in NOT_YET
-    answer = center.post("/api/jobs", json={"dataset_id": 1, "model": "tiny-qwen3-vl", "config": {key: value}})
+    dataset_id = center.upload(rows(3))["id"]
+    answer = center.post("/api/jobs", json={"dataset_id": dataset_id, "model": "tiny-qwen3-vl", "config": {key: value}})
     assert answer.status_code == 422 and fields(answer.json()) == {f"config.{key}"}
 
 
@@ -176,3 +179,36 @@ def test_a_dataset_id_that_no_row_can_have_is_a_wrong_field(center: Center) -> N
 def test_what_is_not_built_yet_says_so(center: Center, method: str, path: str) -> None:
     error = center.client.request(method, path, headers=center.headers).json()["error"]
     assert error["code"] == "not_built_yet" and error["message"].endswith("is not built in this version yet.")
+
+
+def test_curl_without_a_content_type_is_understood(center: Center) -> None:
+    dataset_id = center.upload(rows(3))["id"]
+    headers = center.headers | {"Content-Type": "application/x-www-form-urlencoded"}
+    body = b'{"dataset_id": %d, "model": "tiny-qwen3-vl"}' % dataset_id
+    assert center.client.post("/api/jobs", headers=headers, content=body).status_code == 201
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b"\xff\xfe", b"[" + b"9" * 5000 + b"]"])
+def test_broken_json_is_a_wrong_body(center: Center, content: bytes) -> None:
+    for path in ("/api/jobs", "/api/jobs/1/clone"):
+        headers = center.headers | {"Content-Type": "application/json"}
+        answer = center.client.post(path, headers=headers, content=content)
+        assert answer.status_code == 422 and answer.json()["error"]["detail"]
+
+
+@pytest.mark.parametrize("config", [{"system_prompt": "a\ud800b"}, {"max_steps": 10**30}, {"lora_alpha": 1e308}])
+def test_a_value_that_could_not_be_kept_is_a_wrong_field(center: Center, config: dict[str, object]) -> None:
+    body = json.dumps({"dataset_id": 99, "model": "tiny-qwen3-vl", "config": config}).encode()
+    answer = center.client.post("/api/jobs", headers=center.headers, content=body)
+    assert answer.status_code == 422 and {"dataset_id", f"config.{next(iter(config))}"} <= fields(answer.json())
+
+
+def test_a_job_on_a_dataset_with_a_long_name_can_be_cloned(center: Center) -> None:
+    dataset = center.upload(rows(3), "n" * 200)
+    job = center.make_job(dataset["id"])
+    assert len(job["name"]) <= 200
+    assert center.act(job["id"], "clone").status_code == 201
+
+
+def test_names_keep_no_control_characters(center: Center) -> None:
+    assert center.make_job(name="a\x00\n\u202eb")["name"] == "ab"

@@ -163,3 +163,10 @@ def test_an_empty_token_file_opens_no_door(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("\n")
     with pytest.raises(Forbidden, match="32 characters"):
         security.ensure_token(tmp_path, "operator")
+
+
+@pytest.mark.parametrize("other", ['x={"a":1}', "foo=bar baz", 'a="b', "a b=c", "[x]=1"])
+def test_odd_cookies_of_other_ports_lock_nobody_out(center: Center, other: str) -> None:
+    value = security.make_session(center.app.state.tokens.operator)
+    headers = {"Cookie": f"{other}; trainctl_session_7860={value}"}
+    assert center.client.get("/jobs", headers=headers, follow_redirects=False).status_code == 200

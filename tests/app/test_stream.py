@@ -158,3 +158,27 @@ def test_closing_the_hub_ends_streams_that_wait(center: Center) -> None:
         assert await asyncio.wait_for(rest, 2) is None
 
     asyncio.run(look())
+
+
+def test_a_client_hears_a_ping_although_others_are_busy(center: Center, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "PING_S", 0.05)
+
+    async def look() -> bytes:
+        hub = Hub(asyncio.get_running_loop(), 10_000)
+        source = streaming.stream(hub, center.database, events.Wanted(topics=frozenset({"queue"})), 10_000)
+        await anext(source)
+        ping = asyncio.ensure_future(anext(source))
+        for number in range(10_001, 10_101):
+            hub._append([entry(number)])
+            await asyncio.sleep(0.01)
+            if ping.done():
+                return ping.result()
+        return b""
+
+    assert asyncio.run(look()) == streaming.PING
+
+
+def test_a_start_beyond_the_newest_event_begins_with_what_comes_next(center: Center) -> None:
+    claim = finished_job(center)
+    text = center.get(f"/api/jobs/{claim.job_id}/events?after=99999999").text
+    assert [kind for kind, _, _ in parse(text)] == ["done"]
