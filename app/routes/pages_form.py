@@ -78,5 +78,4 @@ def sort_errors(detail: Iterable[Mapping[str, str]], form: Mapping[str, str]) ->
 def _plain(text: str, message: str) -> str:
     if text == "":
         return "Must not be empty"
-    message = message.partition(", unable to parse")[0].replace("Input should be", "Must be")
     return message[:1].upper() + message[1:]

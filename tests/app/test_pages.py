@@ -158,7 +158,7 @@ def test_a_field_that_contradicts_another_is_told_where_it_stands(center: Center
     center.upload(rows(30))
     answer = send_form(center, min_pixels="9", max_pixels="4")
     assert answer.status_code == 422
-    assert 'id="wrong-max_pixels"' in answer.text and "is smaller than min_pixels" in answer.text
+    assert 'id="wrong-max_pixels"' in answer.text and "Is smaller than min_pixels" in answer.text
 
 
 def test_a_refused_dataset_cannot_be_chosen(center: Center) -> None:
