@@ -123,7 +123,7 @@ def would_fit(
     config: TrainingConfig, lengths: Lengths, geometry: Geometry, available: int, on_gpu: bool
 ) -> list[dict[str, Any]]:
     """Changes of the configuration, each of which makes it fit: {"config": the keys to change, "total": bytes}."""
-    found = []
+    found: list[dict[str, Any]] = []
     for changes in _changes(config, lengths):
         changed = make_plan(config.model_copy(update=changes), _after(lengths, changes), geometry, available, on_gpu)
         if changed.fits:
