@@ -51,11 +51,10 @@ def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callabl
     if spec.validation_path:
         sources.append(_tokenized(Path(spec.validation_path), spec, renderer, events, poll))
         validation = [one for one in sources[1].examples if one]
-    left_out = sum((one.left_out for one in sources), Counter())
-    injected, truncated = (sum(getattr(one, name) for one in sources) for name in ("num_injected", "num_truncated"))
-    records = sum(len(one.examples) for one in sources)
+    left_out = sum((one.left_out for one in sources), Counter[str]())
+    injected, truncated = sum(one.num_injected for one in sources), sum(one.num_truncated for one in sources)
     data = Data(train, validation, dict(left_out), injected, truncated)
-    _say(data, spec, records, events)
+    _say(data, spec, sum(len(one.examples) for one in sources), events)
     if not train:
         raise JobFailed(
             "no_examples",
@@ -114,11 +113,15 @@ def _say(data: Data, spec: JobSpec, num_records: int, events: EventLog) -> None:
         events.log(f"Cut to {spec.config.max_length:,} tokens: {data.num_truncated:,} records", level="warning")
     events.log(f"Dataset ready: {len(data.train):,} train examples, {len(data.validation):,} validation")
     if data.train:
-        num_tokens, num_targets = data.num_tokens, sum(one.num_targets for one in data.train)
-        events.log(
-            f"An epoch is {num_tokens:,} tokens, {num_targets:,} of them targets ({100 * num_targets / num_tokens:.1f} %); "
-            f"the longest example has {data.longest:,}, the mean {num_tokens / len(data.train):,.0f}"
-        )
+        events.log(_epoch_text(data))
+
+
+def _epoch_text(data: Data) -> str:
+    num_tokens, num_targets = data.num_tokens, sum(one.num_targets for one in data.train)
+    return (
+        f"An epoch is {num_tokens:,} tokens, {num_targets:,} of them targets ({100 * num_targets / num_tokens:.1f} %); "
+        f"the longest example has {data.longest:,}, the mean {num_tokens / len(data.train):,.0f}"
+    )
 
 
 def _counts(left_out: Counter[str]) -> str:
