@@ -43,7 +43,7 @@ def test_what_is_set_is_not_chosen() -> None:
 
 def test_a_cpu_keeps_to_a_simple_rule() -> None:
     found = planned(200, on_gpu=False)
-    assert (found.row_tokens, found.checkpointed_layers) == (1600, 36)
+    assert (found.row_tokens, found.checkpointed_layers) == (4096, 36)
 
 
 def test_a_bf16_base_is_named_where_it_would_fit() -> None:
