@@ -24,6 +24,8 @@ ROW_OVERHEAD_TOKENS = 256
 # bf16 matrix rates of cards, FLOP/s, from their makers or measured, and the share of them that long rows reach.
 BF16_RATES = {"3090": 71e12, "4090": 165e12, "A100": 312e12, "H100": 790e12, "H200": 790e12}
 RATE_SHARE = 0.65
+# However small the products are: some 400 kernels a layer and row, started one after the other.
+LAYER_FLOOR_S = 0.003
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,13 @@ def flops_per_token(geometry: Geometry, demand: Demand) -> float:
 
 def flops_of_step(geometry: Geometry, demand: Demand, num_tokens: float) -> float:
     """Of a step of so many tokens, with what each of its rows costs by itself."""
-    num_rows = num_tokens / demand.row_tokens + 0.5  # the last row of a step is half full on the average
-    return (num_tokens + num_rows * ROW_OVERHEAD_TOKENS) * flops_per_token(geometry, demand)
+    rows = rows_of_step(demand, num_tokens)
+    return (num_tokens + rows * ROW_OVERHEAD_TOKENS) * flops_per_token(geometry, demand)
+
+
+def rows_of_step(demand: Demand, num_tokens: float) -> float:
+    """On the average, when the last row of a step is half full."""
+    return num_tokens / demand.row_tokens + 0.5
 
 
 def tokens_per_second(geometry: Geometry, demand: Demand, step_tokens: float, gpu: str | None) -> float | None:
@@ -140,4 +147,6 @@ def tokens_per_second(geometry: Geometry, demand: Demand, step_tokens: float, gp
     rate = next((rate for name, rate in BF16_RATES.items() if name in (gpu or "")), None)
     if rate is None:
         return None
-    return step_tokens * rate * RATE_SHARE / flops_of_step(geometry, demand, step_tokens)
+    multiplying = flops_of_step(geometry, demand, step_tokens) / (rate * RATE_SHARE)
+    starting = rows_of_step(demand, step_tokens) * geometry.layers * LAYER_FLOOR_S
+    return step_tokens / max(multiplying, starting)

@@ -94,7 +94,7 @@ def _vision_params(vision: dict[str, Any]) -> int:
     return embedding + int(vision["depth"]) * block + mergers
 
 
-# Known without its files, so that a job that will download it has an estimate.
+# Known without their files: one may still have to be downloaded, the other is built by its first job.
 BUILT_IN = {
     "Qwen/Qwen3-VL-8B-Instruct": Geometry(
         hidden=4096,
@@ -108,5 +108,18 @@ BUILT_IN = {
         vision_params=576_388_336,
         vision_hidden=1152,
         vision_intermediate=4304,
-    )
+    ),
+    "tiny-qwen3-vl": Geometry(
+        hidden=64,
+        layers=2,
+        intermediate=128,
+        heads=4,
+        key_value_heads=2,
+        head_dim=16,
+        vocab=3008,
+        tied=False,
+        vision_params=450_752,
+        vision_hidden=64,
+        vision_intermediate=128,
+    ),
 }

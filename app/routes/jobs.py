@@ -10,7 +10,7 @@ from sqlmodel import Session
 from app.db import DatabaseDep
 from app.models import Job, JobState
 from app.routes.params import Cursor, Limit, ModelsDep, Who, page_of
-from app.services import checkpoints, control, jobs, metrics
+from app.services import checkpoints, control, estimates, jobs, metrics
 
 router = APIRouter(prefix="/api/jobs")
 
@@ -37,7 +37,7 @@ def create_job(
     """Queue a job; every wrong field is named at once."""
     new, config = jobs.read_new_job(body, models)
     with database.write() as session:
-        return jobs.view(session, jobs.create(session, new, config, who))
+        return jobs.view(session, estimates.attach(session, models, jobs.create(session, new, config, who)))
 
 
 @router.get("")
@@ -156,8 +156,10 @@ def set_job_priority(database: DatabaseDep, job_id: int, who: Who, body: Priorit
 
 
 @router.post("/{job_id}/clone", status_code=201)
-def clone_job(database: DatabaseDep, job_id: int, who: Who, body: CloneBody | None = None) -> dict[str, Any]:
+def clone_job(
+    database: DatabaseDep, models: ModelsDep, job_id: int, who: Who, body: CloneBody | None = None
+) -> dict[str, Any]:
     """A new job like this one, with the configuration keys given changed."""
     with database.write() as session:
         new = control.clone(session, jobs.get(session, job_id), body.config if body else {}, who)
-        return _view_after(session, new)
+        return _view_after(session, estimates.attach(session, models, new))

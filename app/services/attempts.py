@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 from app.db import announce_work
 from app.errors import Fenced
 from app.models import HELD, Adapter, Attempt, Dataset, Event, Job, JobState, Lane, utc_now
-from app.services import adapters, control, events, ingest, jobs
+from app.services import adapters, control, events, ingest, jobs, parents
 
 
 def claim(session: Session, lane: Lane, lease_s: float) -> dict[str, Any] | None:
@@ -49,6 +49,7 @@ def claim(session: Session, lane: Lane, lease_s: float) -> dict[str, Any] | None
         "config": job.config,
         "dataset": _dataset(session, job.dataset_id),
         "validation_dataset": _dataset(session, job.config.get("validation_dataset_id")),
+        "from_adapter": parents.claimed(session, job.from_adapter_id),
         "resume": resume
         and {"attempt": resume.attempt, "step": resume.step, "path": resume.path, "files": resume.files},
         "lease_s": lease_s,

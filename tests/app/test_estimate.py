@@ -85,6 +85,11 @@ def test_the_rule_for_time_gives_the_minutes_of_ten_thousand_examples(gpu: str, 
     assert rate is not None and 10_000 * 350 / rate / 60 == pytest.approx(minutes, rel=0.2)
 
 
+def test_a_small_model_waits_for_its_kernels_to_start() -> None:
+    rate = tokens_per_second(BUILT_IN["tiny-qwen3-vl"], Demand(row_tokens=800), 800, "NVIDIA H200")
+    assert rate is not None and rate == pytest.approx(800 / (1.5 * 2 * 0.003))
+
+
 @pytest.mark.parametrize("gpu", [None, "A card nobody measured"])
 def test_no_time_is_told_where_none_is_known(gpu: str | None) -> None:
     assert tokens_per_second(REAL, Demand(), 2800, gpu) is None

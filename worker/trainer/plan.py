@@ -4,7 +4,6 @@ import torch
 
 from app.geometry import Geometry, read_geometry
 from app.planner import Lengths, MemoryPlan, make_plan, would_fit
-from app.schemas import TrainingConfig
 from worker.trainer.base_files import read_json
 from worker.trainer.data import Data
 from worker.trainer.faults import JobFailed

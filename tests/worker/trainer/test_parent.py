@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.schemas import JobSpec
+from app.schemas import JobSpec, TrainingConfig
 from tests.tiny import conversation, make_job, of_kind, run_job
 from worker.trainer import run
 from worker.trainer.atomic import sha256_of
 from worker.trainer.checkpoint import adapter_tensors
+from worker.trainer.model import Trainee
 
 FIRST, SECOND = [conversation(i) for i in range(12)], [conversation(100 + i) for i in range(8)]
 
@@ -38,9 +39,12 @@ def test_two_files_in_sequence_train_the_sum_of_their_examples(
 ) -> None:
     started: list[dict[str, Tensor]] = []
     make = run.make_optimizer
-    monkeypatch.setattr(
-        run, "make_optimizer", lambda trainee, config: started.append(adapter_tensors(trainee)) or make(trainee, config)
-    )
+
+    def seen(trainee: Trainee, config: TrainingConfig) -> torch.optim.Optimizer:
+        started.append(adapter_tensors(trainee))
+        return make(trainee, config)
+
+    monkeypatch.setattr(run, "make_optimizer", seen)
     next_job(tmp_path, model_dir, parent, epochs=1)
     assert run_job(tmp_path)["step"] == 2
     steps = of_kind(parent.parent, "step") + of_kind(tmp_path, "step")

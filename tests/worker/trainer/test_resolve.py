@@ -24,14 +24,11 @@ def resolved(**settings: Any) -> dict[str, int]:
     return resolve(config, DATA, make_plan(config, 3), memory_plan(config)).as_json()
 
 
-def test_auto_follows_the_job_and_the_model() -> None:
-    found = resolved()
-    assert [found[key] for key in ("eval_steps", "save_steps", "sample_steps", "checkpointed_layers")] == [
-        5,
-        5,
-        5,
-        memory_plan(TrainingConfig()).checkpointed_layers,
-    ]
+def test_auto_follows_the_job_and_the_plan() -> None:
+    found, plan = resolved(), memory_plan(TrainingConfig())
+    assert [found[key] for key in ("eval_steps", "save_steps", "sample_steps")] == [5, 5, 5]
+    assert (found["checkpointed_layers"], found["row_tokens"]) == (plan.checkpointed_layers, plan.row_tokens)
+    assert found["planned_memory"] == plan.memory.total
 
 
 def test_samples_follow_the_evaluations() -> None:
