@@ -5,6 +5,7 @@ may differ from one attempt to the next. What a configuration that does not fit 
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,15 +62,18 @@ def usable(available: int) -> int:
 def make_plan(
     config: TrainingConfig, lengths: Lengths, geometry: Geometry, available: int | None, on_gpu: bool
 ) -> MemoryPlan:
-    """The least work that fits into `available` bytes; the least memory where nothing fits, or none is known of."""
+    """The least work that fits into `available` bytes; the least memory where nothing fits.
+
+    Where nobody knows what is free, a card is taken for a small one, and a machine for a large one.
+    """
     room = None if available is None else usable(available)
     candidates = list(_candidates(config, lengths, geometry, on_gpu))
     needed = {one: memory(geometry, one) for one in candidates}
-    chosen = min(candidates, key=lambda one: needed[one].total)
-    if room is not None:
-        step_tokens = lengths.mean * config.step_size
-        fitting = (one for one in candidates if needed[one].total <= room)
-        chosen = min(fitting, key=lambda one: _cost(geometry, one, step_tokens), default=chosen)
+    smallest = min(candidates, key=lambda one: needed[one].total)
+    limit = room if room is not None or on_gpu else sys.maxsize
+    step_tokens = lengths.mean * config.step_size
+    fitting = (one for one in candidates if limit is not None and needed[one].total <= limit)
+    chosen = min(fitting, key=lambda one: _cost(geometry, one, step_tokens), default=smallest)
     plain = memory(geometry, replace(chosen, use_qlora=False, free_layers=0))
     return MemoryPlan(
         demand=chosen,
@@ -113,7 +117,7 @@ def row_choices(config: TrainingConfig, lengths: Lengths, on_gpu: bool) -> list[
     if not isinstance(config.row_tokens, str):
         return [max(config.row_tokens, lengths.longest)]
     if not on_gpu:
-        return [max(ROW_TOKENS_CPU, lengths.longest)]
+        return sorted({max(ROW_TOKENS_CPU, lengths.longest), lengths.longest})
     # Steps differ in length, but hardly one is twice the mean.
     most = min(lengths.longest * config.step_size, 2 * lengths.mean * config.step_size, LONGEST_ROW)
     parts = {math.ceil(most / count / ROW_GRAIN) * ROW_GRAIN for count in (1, 2, 3, 4, 6, 8)}

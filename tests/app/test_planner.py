@@ -46,6 +46,11 @@ def test_a_cpu_keeps_to_a_simple_rule() -> None:
     assert (found.row_tokens, found.checkpointed_layers) == (4096, 36)
 
 
+def test_a_cpu_with_little_memory_takes_shorter_rows() -> None:
+    lengths = Lengths(longest=100, mean=50)
+    assert [planned(gib, lengths, on_gpu=False).row_tokens for gib in (200, 9.6, None)] == [4096, 100, 4096]
+
+
 def test_a_bf16_base_is_named_where_it_would_fit() -> None:
     assert [planned(gib).bf16_fits for gib in (16, 24)] == [False, True]
     assert not planned(24, use_qlora=False).bf16_fits

@@ -52,11 +52,14 @@ class Trainee:
         weight: Tensor = self.base.lm_head.weight
         return weight
 
+    def precision(self) -> torch.autocast:
+        """The adapter is fp32. On CUDA its products run in bf16; on a CPU that gains nothing and costs exactness."""
+        fast = self.device.type == "cuda" and self.base.dtype == torch.bfloat16
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=fast)
+
     def hidden(self, row: Row) -> Tensor:
         """[N, H]: the states that predict the row's targets."""
-        # The adapter is fp32. On CUDA its products run in bf16; on a CPU that gains nothing and costs exactness.
-        fast = self.device.type == "cuda" and self.base.dtype == torch.bfloat16
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=fast):
+        with self.precision():
             # No attention mask and no cache: the segments say who may see whom, and so do the restarts of the
             # positions, from which dense attention makes its mask.
             states = self.base.model(

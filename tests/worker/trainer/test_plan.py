@@ -45,7 +45,7 @@ def test_the_plan_is_said_resolved_measured_and_kept(model_dir: Path, tmp_path: 
 def test_a_job_that_cannot_fit_is_refused_before_the_weights_are_read(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "free_memory", lambda device: 20 * 2**20)
+    monkeypatch.setattr(plan, "free_memory", lambda device: 16 * 2**20)
     monkeypatch.delattr(run, "load_base")
     make_job(tmp_path, model_dir, RECORDS, lora_r=512)
     error = run_job(tmp_path)["error"]
