@@ -120,6 +120,8 @@ class Job(SQLModel, table=True):
     model: str
     config: dict[str, Any] = json_field(dict)
     resolved: dict[str, Any] = json_field(dict)
+    estimate: dict[str, Any] | None = json_field()
+    from_adapter_id: int | None = None  # the adapter it goes on from; no foreign key: adapters point back at jobs
     attempt: int = 0
     claim_token: str | None = None
     lane_id: int | None = Field(default=None, foreign_key="lane.id")

@@ -3,6 +3,7 @@
 Imports nothing but pydantic, so that the trainer can read it on a machine without the web side.
 """
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -116,6 +117,12 @@ class TrainingConfig(BaseModel):
         """Examples of one optimizer step: micro-batch times accumulation."""
         return self.batch_size * self.gradient_accumulation
 
+    def num_steps(self, num_examples: int) -> int:
+        """Optimizer steps over so many examples; the last step of an epoch takes what is left."""
+        per_epoch = math.ceil(num_examples / self.step_size)
+        # Rounded first: 0.1 x 30 is a little more than 3 in floating point and must not cost a step.
+        return self.max_steps or max(1, math.ceil(round(self.epochs * per_epoch, 6)))
+
 
 class JobSpec(BaseModel):
     """`job.json`: all that a trainer process is told. Paths are absolute."""
@@ -136,6 +143,8 @@ class JobSpec(BaseModel):
     resume_path: str | None = None
     resume_step: int = 0
     output_path: str | None = None
+    from_adapter_path: str | None = None
+    from_adapter: dict[str, Any] | None = None  # id, name and the sha256 of its weights
 
 
 def field_errors(error: ValidationError, prefix: str = "") -> list[dict[str, str]]:

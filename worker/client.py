@@ -58,6 +58,15 @@ class ResumePoint(BaseModel):
     files: list[FileSpec]
 
 
+class ParentAdapter(BaseModel):
+    """The adapter that a job goes on from; `sha256` is its weights'."""
+
+    id: int
+    name: str
+    sha256: str | None = None
+    files: list[FileSpec]
+
+
 class Claim(BaseModel):
     """A job given to this lane, for as long as no other claim of it is made."""
 
@@ -70,6 +79,7 @@ class Claim(BaseModel):
     config: dict[str, Any]
     dataset: DatasetSpec
     validation_dataset: DatasetSpec | None = None
+    from_adapter: ParentAdapter | None = None
     resume: ResumePoint | None = None
     lease_s: float = 60.0
 
@@ -172,6 +182,10 @@ class JobClient:
 
     def get_file(self, spec: FileSpec, attempt: int, target: Path, check: Callable[[], None] = nothing) -> None:
         self._download(f"files/{quote(spec.path)}?attempt={attempt}", target, spec.sha256, check)
+
+    def get_parent_file(self, spec: FileSpec, target: Path, check: Callable[[], None] = nothing) -> None:
+        """A file of the adapter that the job goes on from."""
+        self._download(f"from-adapter/{quote(spec.path)}", target, spec.sha256, check)
 
     def _download(self, name: str, target: Path, sha256: str, check: Callable[[], None]) -> None:
         """Writes the bytes to `target`; raises `WrongBytes` when they are not the ones that were promised."""

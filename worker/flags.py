@@ -17,6 +17,7 @@ RENAMED = {
     "gradient_accumulation_steps": "gradient_accumulation",
     "num_eval_samples": "sample_prompts",
 }
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 MODEL_KEYS = ("model_path", "base_model")
 RENAMED_FLAGS = {"sample_prompts": ["--num-eval-samples"]}
 
@@ -30,6 +31,7 @@ class Flags:
     skip_validation: bool
     yes: bool
     resume: bool
+    from_adapter: Path | None = None
 
 
 def read_flags(arguments: Sequence[str]) -> Flags:
@@ -49,7 +51,23 @@ def read_flags(arguments: Sequence[str]) -> Flags:
         raise WrongInput(
             "; ".join(f"--{one['field'].replace('_', '-')}: {one['message']}" for one in error.detail)
         ) from None
-    return Flags(given.dataset, model, given.output_dir, config, given.skip_validation, given.yes, given.resume)
+    return Flags(
+        dataset=given.dataset,
+        model=model,
+        output_dir=given.output_dir,
+        config=config,
+        skip_validation=given.skip_validation,
+        yes=given.yes,
+        resume=given.resume,
+        from_adapter=_adapter(given.from_adapter),
+    )
+
+
+def _adapter(folder: Path | None) -> Path | None:
+    for name in ADAPTER_FILES if folder is not None else ():
+        if folder is not None and not (folder / name).is_file():
+            raise WrongInput(f"--from-adapter: there is no {name} in {folder}.")
+    return folder
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -63,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the newest checkpoint in the output directory"
     )
+    parser.add_argument("--from-adapter", type=Path, help="folder of an adapter whose weights to start from")
     group = parser.add_argument_group("configuration", "null stands for none")
     for name, field in TrainingConfig.model_fields.items():
         flags = [f"--{name.replace('_', '-')}", *RENAMED_FLAGS.get(name, [])]

@@ -87,9 +87,15 @@ def _train(flags: Flags, settings: Settings) -> int:
         config=flags.config,
         resume_path=str(resume_path.resolve()) if resume_path else None,
         resume_step=int(resume_path.name.removeprefix("step-")) if resume_path else 0,
+        from_adapter_path=str(flags.from_adapter.resolve()) if flags.from_adapter else None,
+        from_adapter=_described(flags.from_adapter) if flags.from_adapter else None,
     )
     write_json(job_dir / "job.json", spec.model_dump(mode="json"))
     return _supervise(flags, job_dir.resolve())
+
+
+def _described(adapter: Path) -> dict[str, Any]:
+    return {"id": None, "name": adapter.resolve().name, "sha256": sha256_of(adapter / "adapter_model.safetensors")}
 
 
 def _resolve(name: str, settings: Settings) -> BaseModel:

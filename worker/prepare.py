@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class Preparation:
         validation = claim.validation_dataset
         validation_path = self._dataset("validation-dataset", validation) if validation else None
         model = resolve(claim.model, self._settings, self._download)
+        parent_path = self._parent_files()
         resume_path = self._resume_files()
         return JobSpec(
             job_id=claim.job_id,
@@ -79,6 +81,8 @@ class Preparation:
             config=config,
             resume_path=str(resume_path) if resume_path else None,
             resume_step=claim.resume.step if claim.resume else 0,
+            from_adapter_path=str(parent_path) if parent_path else None,
+            from_adapter=claim.from_adapter.model_dump(exclude={"files"}) if claim.from_adapter else None,
         )
 
     def _dataset(self, which: str, spec: DatasetSpec) -> Path:
@@ -99,9 +103,26 @@ class Preparation:
             self._resume_file(file, resume.attempt, folder / file.path)
         return folder / resume.path
 
-    def _resume_file(self, file: FileSpec, attempt: int, target: Path) -> None:
+    def _parent_files(self) -> Path | None:
+        """The folder of the adapter to go on from, with every file checked."""
+        parent = self._claim.from_adapter
+        if parent is None:
+            return None
+        folder = self._job_dir / "from_adapter"
+        for file in parent.files:
+            target = self._inside(folder / file.path)
+            if not holds(target, file.size, file.sha256):
+                self._report("fetching", f"Fetching {file.path} of the adapter {parent.name}")
+                self._fetch(file.path, partial(self._job.get_parent_file, file, target, self._go_on))
+        return folder
+
+    def _inside(self, target: Path) -> Path:
         if not target.resolve().is_relative_to(self._job_dir.resolve()):
-            raise PreparationFailed("wrong_path", f"{file.path!r} is not a path of a checkpoint.", "Update the worker.")
+            raise PreparationFailed("wrong_path", f"{target.name!r} leads out of the job.", "Update the worker.")
+        return target
+
+    def _resume_file(self, file: FileSpec, attempt: int, target: Path) -> None:
+        self._inside(target)
         own = self._job_dir.parent / f"attempt-{attempt}" / file.path
         if holds(own, file.size, file.sha256):
             link_or_copy(own, target)

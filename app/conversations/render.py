@@ -52,6 +52,7 @@ class Renderer:
         self.tokenizer_sha256 = tokenizer_sha256
         self.template_sha256 = hashlib.sha256(template.encode()).hexdigest()
         self._template = compile_template(template)
+        self.has_clock = "strftime_now" in template  # then the same conversation has other tokens tomorrow
         added = tokenizer.get_added_tokens_decoder()
         self.special_ids = {token.content: number for number, token in added.items() if token.special}
         for name in NEEDED_SPECIALS:

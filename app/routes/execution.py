@@ -13,7 +13,7 @@ from app.db import Database, DatabaseDep
 from app.errors import Conflict, NotFound
 from app.models import Attempt, Job
 from app.routes.params import StorageDep
-from app.services import attempts, checkpoints, datasets, nodes
+from app.services import adapters, attempts, checkpoints, datasets, nodes
 from app.storage import Received, Storage, existing
 from app.upload import body_chunks
 
@@ -127,6 +127,17 @@ def job_validation_dataset(database: DatabaseDep, storage: StorageDep, shown: Pa
         if dataset_id is None:
             raise NotFound("This job has no validation dataset of its own.")
         return _dataset_file(session, storage, dataset_id)
+
+
+@router.get("/jobs/{job_id}/from-adapter/{path:path}")
+def job_parent_file(database: DatabaseDep, storage: StorageDep, shown: PassDep, path: str) -> FileResponse:
+    """A file of the adapter that the job goes on from."""
+    with database.read() as session:
+        job, _ = _held(session, shown)
+        if job.from_adapter_id is None:
+            raise NotFound("This job starts from its base model alone.")
+        place = adapters.file(storage, adapters.get(session, job.from_adapter_id), path)
+    return FileResponse(existing(place), media_type="application/octet-stream")
 
 
 def _held(session: Session, shown: Pass) -> tuple[Job, Attempt]:

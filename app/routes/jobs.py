@@ -1,19 +1,17 @@
 """Jobs by REST: made, listed, one of them, its curves, log and history, and what may be asked of it."""
 
-import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict
 from sqlmodel import Session
 
 from app.db import Database, DatabaseDep
-from app.errors import wrong_field
 from app.models import Job, JobState
-from app.routes.params import Cursor, Limit, ModelsDep, Who, page_of
-from app.services import checkpoints, control, jobs, metrics
+from app.routes.params import Cursor, JsonBody, Limit, ModelsDep, Who, page_of
+from app.services import checkpoints, control, estimates, jobs, metrics
 
 router = APIRouter(prefix="/api/jobs")
 
@@ -33,22 +31,12 @@ class CloneBody(BaseModel):
     config: dict[str, Any] = {}
 
 
-async def _json_body(request: Request) -> Any:
-    """The body as JSON, whatever type it was sent under: curl -d names another one."""
-    try:
-        return json.loads(await request.body() or b"null")
-    except (ValueError, RecursionError):
-        raise wrong_field("body", "is not JSON") from None
-
-
 @router.post("", status_code=201)
-def create_job(
-    database: DatabaseDep, models: ModelsDep, who: Who, body: Annotated[Any, Depends(_json_body)]
-) -> dict[str, Any]:
+def create_job(database: DatabaseDep, models: ModelsDep, who: Who, body: JsonBody) -> dict[str, Any]:
     """Queue a job; every wrong field is named at once."""
     with database.write() as session:
         new, config = jobs.read_new_job(session, body, models)
-        return jobs.view(session, jobs.create(session, new, config, who))
+        return jobs.view(session, estimates.attach(session, models, jobs.create(session, new, config, who)))
 
 
 @router.get("")
@@ -156,8 +144,10 @@ def set_job_priority(database: DatabaseDep, job_id: int, who: Who, body: Priorit
 
 
 @router.post("/{job_id}/clone", status_code=201)
-def clone_job(database: DatabaseDep, job_id: int, who: Who, body: CloneBody | None = None) -> dict[str, Any]:
+def clone_job(
+    database: DatabaseDep, models: ModelsDep, job_id: int, who: Who, body: CloneBody | None = None
+) -> dict[str, Any]:
     """A new job like this one, with the configuration keys given changed."""
     with database.write() as session:
         new = control.clone(session, jobs.get(session, job_id), body.config if body else {}, who)
-        return jobs.view(session, new)
+        return jobs.view(session, estimates.attach(session, models, new))

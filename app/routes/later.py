@@ -5,7 +5,6 @@ from fastapi import APIRouter, Request
 from app.errors import NotFound
 
 NOT_YET = {
-    ("POST", "/api/estimate"): "The estimate of memory and time",
     ("POST", "/api/jobs/{job_id}/move"): "Moving a job in the queue",
     ("POST", "/api/jobs/{job_id}/preempt"): "Preempting a job",
     ("POST", "/api/jobs/{job_id}/sample"): "Sampling on demand",

@@ -16,7 +16,7 @@ from app.routes import pages_data as data
 from app.routes import pages_form
 from app.routes.params import Cursor, ModelsDep, Who
 from app.schemas import TINY_MODEL
-from app.services import checkpoints, jobs
+from app.services import checkpoints, estimates, jobs
 from app.services.base_models import BaseModels
 from app.templating import render
 
@@ -121,7 +121,7 @@ def _add_job(request: Request, database: Database, models: BaseModels, who: str,
     try:
         with database.write() as session:
             new, config = jobs.read_new_job(session, pages_form.to_body(form), models)
-            job_id = jobs.create(session, new, config, who).id
+            job_id = estimates.attach(session, models, jobs.create(session, new, config, who)).id
     except (WrongInput, Conflict) as error:
         errors, problems = pages_form.sort_errors(error.detail or [], form)
         if not errors and not problems:

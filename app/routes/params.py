@@ -1,10 +1,12 @@
 """Parameters that several routes share: paging, and who it is that asks."""
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
 
+from app.errors import wrong_field
 from app.services.base_models import BaseModels
 from app.storage import Storage
 
@@ -32,6 +34,15 @@ def _models(request: Request) -> BaseModels:
     return models
 
 
+async def _json_body(request: Request) -> Any:
+    """The body as JSON, whatever type it was sent under: curl -d names another one."""
+    try:
+        return json.loads(await request.body() or b"null")
+    except (ValueError, RecursionError):
+        raise wrong_field("body", "is not JSON") from None
+
+
+JsonBody = Annotated[Any, Depends(_json_body)]
 Who = Annotated[str, Depends(_who)]
 StorageDep = Annotated[Storage, Depends(_storage)]
 ModelsDep = Annotated[BaseModels, Depends(_models)]

@@ -47,6 +47,13 @@ def folder(storage: Storage, adapter: Adapter) -> Path:
     return storage.attempt(adapter.job_id, adapter.attempt) / FOLDER
 
 
+def file(storage: Storage, adapter: Adapter, name: str) -> Path:
+    """Where one of its files lies; raises `NotFound` for a name it has none by."""
+    if name not in {one["path"] for one in adapter.files}:
+        raise NotFound(f"Adapter {adapter.id} has no file {name!r}.")
+    return folder(storage, adapter) / name
+
+
 def get(session: Session, adapter_id: int) -> Adapter:
     adapter = session.get(Adapter, adapter_id)
     if adapter is None:

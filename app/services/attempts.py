@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 from app.db import announce_work
 from app.errors import Fenced
 from app.models import HELD, Adapter, Attempt, Checkpoint, Dataset, Event, Job, JobState, Lane, utc_now
-from app.services import adapters, control, events, ingest, jobs
+from app.services import adapters, control, events, ingest, jobs, parents
 
 
 def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) -> dict[str, Any] | None:
@@ -63,6 +63,7 @@ def _claim_view(session: Session, job: Job, resume: Checkpoint | None, lease_s: 
         "config": job.config,
         "dataset": _dataset(session, job.dataset_id),
         "validation_dataset": _dataset(session, job.config.get("validation_dataset_id")),
+        "from_adapter": parents.claimed(session, job.from_adapter_id),
         "resume": resume
         and {"attempt": resume.attempt, "step": resume.step, "path": resume.path, "files": resume.files},
         "lease_s": lease_s,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
 from app.errors import wrong_field
+from app.geometry import BUILT_IN, Geometry, read_geometry
 from app.schemas import TINY_MODEL
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$", re.ASCII)
@@ -33,6 +34,17 @@ class BaseModels:
             if place.is_dir() and place.resolve().is_relative_to(root.resolve()):
                 return place
         return None
+
+    def geometry(self, name: str) -> Geometry | None:
+        """The sizes of a model, from its config.json where it is here; None where nobody knows them."""
+        folder = self.folder(name)
+        if folder is None or not (folder / "config.json").is_file():
+            return BUILT_IN.get(name)
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (ValueError, OSError):
+            return None
+        return read_geometry(config) if isinstance(config, dict) else None
 
     def tokenizer_folder(self, name: str | None, data_dir: Path) -> Path:
         """Where tokenizer and template of a model lie, for the preview; raises `WrongInput` where they are not here."""

@@ -123,5 +123,7 @@ def clone(session: Session, job: Job, changes: dict[str, Any], who: str) -> Job:
         name=job.name,
         priority=jobs.PRIORITY_NAMES[job.priority],
         retries=job.retries,
+        from_adapter=job.from_adapter_id,
+        config=config.model_dump(),
     )
     return jobs.create(session, new, config, who)

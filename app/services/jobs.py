@@ -12,14 +12,13 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
 from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node, utc_now
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events
+from app.services import events, parents
 from app.services.base_models import BaseModels
 
 PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 NOT_YET = {
     "datasets": "mixing several datasets",
     "recipe": "recipes",
-    "from_adapter": "going on from an existing adapter",
     "needs": "asking for GPUs, memory, labels or a node",
     "depends_on": "waiting for other jobs",
     "start_after": "starting later",
@@ -39,6 +38,7 @@ class NewJob(BaseModel):
     priority: Literal["urgent", "high", "normal", "low"] = "normal"
     retries: int = Field(5, ge=0, le=100)
     kind: Literal["train"] = "train"
+    from_adapter: int | None = Field(None, ge=1, le=2**53)
 
 
 def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]:
@@ -84,18 +84,17 @@ def _unknown_datasets(session: Session, body: dict[str, Any]) -> list[dict[str, 
 
 
 def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> Job:
-    """Queue a job; raises `Conflict` for a dataset that cannot be trained."""
-    dataset = _usable_dataset(session, new.dataset_id)
-    if config.validation_dataset_id is not None:
-        _usable_dataset(session, config.validation_dataset_id)
-    assert dataset.id is not None
+    """Queue a job; raises `Conflict` for a dataset or an adapter that cannot be used."""
+    config = checked(session, new, config)
+    dataset = session.get_one(Dataset, new.dataset_id)
     job = Job(
         kind=new.kind,
         name=_printable(new.name or "")
         or f"{dataset.name.rsplit('.', 1)[0][:90]} on {new.model.rsplit('/', 1)[-1][:90]}",
-        dataset_id=dataset.id,
+        dataset_id=new.dataset_id,
         model=new.model,
         config=config.model_dump(),
+        from_adapter_id=new.from_adapter,
         priority=PRIORITIES[new.priority],
         place=next_place(session),
         retries=new.retries,
@@ -112,6 +111,16 @@ def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> J
 def _printable(name: str) -> str:
     """A name without what would garble a terminal or a page: control characters and marks of direction."""
     return "".join(c for c in name if c.isprintable()).strip()
+
+
+def checked(session: Session, new: NewJob, config: TrainingConfig) -> TrainingConfig:
+    """The configuration as the job will have it, once all that the job names is there and can be used."""
+    _usable_dataset(session, new.dataset_id)
+    if new.from_adapter is not None:
+        config = parents.take_up(session, new.from_adapter, new.model, new.config, config)
+    if config.validation_dataset_id is not None:
+        _usable_dataset(session, config.validation_dataset_id)
+    return config
 
 
 def _usable_dataset(session: Session, dataset_id: int) -> Dataset:
@@ -247,7 +256,8 @@ def view(session: Session, job: Job) -> dict[str, Any]:
         "model": job.model,
         "config": job.config | {k: v for k, v in job.resolved.items() if k in job.config},
         "resolved": job.resolved,
-        "estimate": None,
+        "from_adapter": job.from_adapter_id,
+        "estimate": job.estimate,
         "retries": job.retries,
         "lane": lane_name(session, job.lane_id),
         "adapter_id": adapter_id,

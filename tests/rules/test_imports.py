@@ -11,7 +11,7 @@ import pytest
 from tests.rules.tree import ROOT
 
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors")
-TRAINER_MAY = ("app.schemas", "app.errors", "app.conversations")
+TRAINER_MAY = ("app.schemas", "app.errors", "app.conversations", "app.geometry", "app.estimate", "app.planner")
 WORKER_MAY = (*TRAINER_MAY, "app.config", "app.broker", "app.gpus", "app.processes")
 LONGEST_CHAIN = 14  # from the command line down to the tables
 

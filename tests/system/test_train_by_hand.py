@@ -1,5 +1,6 @@
 """`trainctl train`: the original's command lines with only the program's name and the paths changed."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -75,3 +76,15 @@ def test_a_wrong_flag_is_a_sentence_and_not_a_traceback(
 def test_lines_in_error_need_a_yes(tmp_path: Path, dataset: Path) -> None:
     done = train(tmp_path, "--dataset", str(dataset), "--model", "tiny-qwen3-vl", "--output-dir", str(tmp_path / "o"))
     assert done.returncode == 1 and "line 101: null_content" in done.stdout and "--yes" in done.stderr
+
+
+def test_a_second_command_goes_on_from_the_adapter_of_the_first(tmp_path: Path, dataset: Path) -> None:
+    small = ["--dataset", str(dataset), "--model", "tiny-qwen3-vl", "--yes", "--epochs", "0.2", "--sample-prompts", "0"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(tmp_path, *small, "--output-dir", str(first)).returncode == 0
+    done = train(tmp_path, *small, "--output-dir", str(second), "--from-adapter", str(first))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Going on from the adapter first" in done.stdout and "Memory plan: " in done.stdout
+    parent = json.loads((second / "manifest.json").read_text())["from_adapter"]
+    weights = (first / "adapter_model.safetensors").read_bytes()
+    assert parent == {"id": None, "name": "first", "sha256": hashlib.sha256(weights).hexdigest()}

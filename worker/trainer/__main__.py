@@ -29,6 +29,8 @@ def main(arguments: list[str]) -> int:
         return 2
     folder = Path(arguments[0]).resolve()
     os.environ.update(OFFLINE)
+    # Rows differ in length: without it CUDA's memory falls into pieces that fit none of them.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     values = json.loads((folder / "job.json").read_text("utf-8"))
     resume_step = int(values.get("resume_step", 0))
     with closing(EventLog(folder / "events.jsonl", resume_step)) as events:

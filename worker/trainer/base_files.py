@@ -67,11 +67,6 @@ def is_whole(path: Path) -> bool:
     return path.stat().st_size >= 8 + length + int(end)
 
 
-def num_layers(folder: Path) -> int:
-    """Decoder layers of the language model."""
-    return int(read_json(folder / "config.json", folder.name)["text_config"]["num_hidden_layers"])
-
-
 def identity_of(folder: Path) -> str:
     """A hash that tells base models apart: configuration, tokenizer, and the weights' index.
 

@@ -31,6 +31,7 @@ class Progress:
     best_loss: float | None = None
     evals_without_gain: int = 0
     sample_step: int = 0
+    row_tokens: int | None = None  # set once memory ran out: the same rows, and so the same dropout, when resumed
 
 
 def folder_name(step: int) -> str:

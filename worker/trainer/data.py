@@ -9,10 +9,11 @@ from pathlib import Path
 from app.conversations.render import Renderer
 from app.conversations.split import split_validation
 from app.schemas import JobSpec
-from worker.trainer.encode import Tokenized, tokenize
+from worker.trainer.encode import Records, Tokenized, encode_file, fit
 from worker.trainer.events import EventLog
 from worker.trainer.faults import JobFailed
 from worker.trainer.images import Example
+from worker.trainer.token_cache import TokenCache, cache_key
 
 PROGRESS_EVERY_S = 2.0
 
@@ -23,10 +24,20 @@ class Data:
     validation: list[Example]
     left_out: dict[str, int]
     num_injected: int
+    num_truncated: int = 0
 
     @property
     def longest(self) -> int:
         return max(one.num_tokens for one in [*self.train, *self.validation])
+
+    @property
+    def num_tokens(self) -> int:
+        """Of the training examples: what an epoch computes."""
+        return sum(one.num_tokens for one in self.train)
+
+    @property
+    def has_images(self) -> bool:
+        return any(one.images for one in [*self.train, *self.validation])
 
 
 def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callable[[], None]) -> Data:
@@ -34,17 +45,16 @@ def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callabl
     for path in (spec.dataset_path, spec.validation_path):
         if path and not Path(path).is_file():
             raise JobFailed("dataset_missing", f"There is no file {path}.", "Give the path of a JSONL file.")
-    progress = _Progress(events, poll)
-    found = tokenize(Path(spec.dataset_path), renderer, spec.config, progress)
+    found = _tokenized(Path(spec.dataset_path), spec, renderer, events, poll)
     train, validation = _split(found, spec)
-    left_out, injected, records = found.left_out, found.num_injected, len(found.examples)
+    sources = [found]
     if spec.validation_path:
-        other = tokenize(Path(spec.validation_path), renderer, spec.config, progress)
-        validation = [one for one in other.examples if one]
-        left_out += other.left_out
-        injected, records = injected + other.num_injected, records + len(other.examples)
-    data = Data(train, validation, dict(left_out), injected)
-    _say(data, spec, records, events)
+        sources.append(_tokenized(Path(spec.validation_path), spec, renderer, events, poll))
+        validation = [one for one in sources[1].examples if one]
+    left_out = sum((one.left_out for one in sources), Counter[str]())
+    injected, truncated = sum(one.num_injected for one in sources), sum(one.num_truncated for one in sources)
+    data = Data(train, validation, dict(left_out), injected, truncated)
+    _say(data, spec, sum(len(one.examples) for one in sources), events)
     if not train:
         raise JobFailed(
             "no_examples",
@@ -53,6 +63,29 @@ def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callabl
             "Look at the findings of the dataset, or raise max_length if the records are too long.",
         )
     return data
+
+
+def _tokenized(path: Path, spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callable[[], None]) -> Tokenized:
+    """From the cache beside the dataset file where an earlier job left it there."""
+    if renderer.has_clock:
+        return fit(encode_file(path, renderer, spec.config, _Progress(events, poll)), spec.config)
+    cache, key = TokenCache(path.parent / "tokens"), cache_key(path, renderer, spec.config)
+    records = cache.read(key)
+    if records:
+        events.log(f"The tokens of {path.name} are those of an earlier job")
+    else:
+        records = _measured(path, spec, renderer, events, poll)
+        cache.write(key, records)
+    return fit(records, spec.config)
+
+
+def _measured(path: Path, spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callable[[], None]) -> Records:
+    started = time.monotonic()
+    records = encode_file(path, renderer, spec.config, _Progress(events, poll))
+    seconds = time.monotonic() - started
+    num_tokens = sum(len(one.ids) for one in records.records if one)
+    events.log(f"Tokenized {num_tokens:,} tokens in {seconds:.1f} s, {num_tokens / max(seconds, 1e-6):,.0f} a second")
+    return records
 
 
 def _split(found: Tokenized, spec: JobSpec) -> tuple[list[Example], list[Example]]:
@@ -76,7 +109,19 @@ def _say(data: Data, spec: JobSpec, num_records: int, events: EventLog) -> None:
         events.log("No system prompt is put in front of records that have none")
     if data.left_out:
         events.log(f"Left out: {_counts(Counter(data.left_out))}", level="warning")
+    if data.num_truncated:
+        events.log(f"Cut to {spec.config.max_length:,} tokens: {data.num_truncated:,} records", level="warning")
     events.log(f"Dataset ready: {len(data.train):,} train examples, {len(data.validation):,} validation")
+    if data.train:
+        events.log(_epoch_text(data))
+
+
+def _epoch_text(data: Data) -> str:
+    num_tokens, num_targets = data.num_tokens, sum(one.num_targets for one in data.train)
+    return (
+        f"An epoch is {num_tokens:,} tokens, {num_targets:,} of them targets ({100 * num_targets / num_tokens:.1f} %); "
+        f"the longest example has {data.longest:,}, the mean {num_tokens / len(data.train):,.0f}"
+    )
 
 
 def _counts(left_out: Counter[str]) -> str:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from worker.trainer.back_off import RowBudget
 from worker.trainer.images import Example, Vision
 from worker.trainer.losses import target_cross_entropy
 from worker.trainer.model import Trainee
-from worker.trainer.packing import fill_rows, pack
+from worker.trainer.packing import longest_row, pack
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,30 @@ class EvalMetrics:
 
 @torch.no_grad()
 def evaluate(
-    trainee: Trainee, examples: list[Example], vision: Vision, row_tokens: int, poll: Callable[[], None]
+    trainee: Trainee, examples: list[Example], vision: Vision, budget: RowBudget, poll: Callable[[], None]
 ) -> EvalMetrics:
     """Weighs every target alike. Draws no random number, so it may stand between any two steps."""
     was_training = trainee.peft.training
+
+    def row_loss(members: list[int]) -> float:
+        poll()
+        row = pack([examples[i] for i in members], [1.0] * len(members), vision, trainee.device)
+        return float(target_cross_entropy(trainee.hidden(row), trainee.head, row.labels, row.scale))
+
     trainee.peft.eval()
     try:
-        total = 0.0
-        for members in fill_rows([one.num_tokens for one in examples], row_tokens):
-            poll()
-            row = pack([examples[i] for i in members], [1.0] * len(members), vision, trainee.device)
-            total += float(target_cross_entropy(trainee.hidden(row), trainee.head, row.labels, row.scale))
+        losses = budget.run(examples, "the evaluation", row_loss, undo=lambda: None)
     finally:
         trainee.peft.train(was_training)
     num_targets = sum(one.num_targets for one in examples)
-    return EvalMetrics(total / num_targets, num_targets)
+    return EvalMetrics(sum(losses) / num_targets, num_targets)
+
+
+def rehearse_evaluation(
+    trainee: Trainee, examples: list[Example], vision: Vision, budget: RowBudget, poll: Callable[[], None]
+) -> None:
+    """The longest row of the evaluations to come, so that memory that is too small shows at once."""
+    tried = 0
+    while tried != budget.tokens:
+        tried = budget.tokens
+        evaluate(trainee, longest_row([examples], tried), vision, budget, poll)

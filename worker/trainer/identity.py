@@ -26,5 +26,6 @@ def identity_of_job(spec: JobSpec, renderer: Renderer, num_train: int) -> dict[s
         "template_sha256": renderer.template_sha256,
         "normalizer_version": NORMALIZER_VERSION,
         "num_train": num_train,
+        "from_adapter_sha256": (spec.from_adapter or {}).get("sha256"),
         "config": {key: value for key, value in config.items() if key not in FREE_TO_CHANGE},
     }

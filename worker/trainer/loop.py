@@ -2,19 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import bitsandbytes as bnb
 import torch
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from app.schemas import TrainingConfig
+from worker.trainer.back_off import RowBudget
 from worker.trainer.faults import JobFailed
 from worker.trainer.images import Example, Vision
 from worker.trainer.losses import target_cross_entropy
 from worker.trainer.model import Trainee
-from worker.trainer.packing import fill_rows, pack, target_scales
+from worker.trainer.packing import longest_row, pack, target_scales
 from worker.trainer.randomness import restore_torch, torch_state
 
 
@@ -38,9 +40,8 @@ class Stepper:
     config: TrainingConfig
     vision: Vision
     rate: Callable[[int], float]
-    row_tokens: int
+    budget: RowBudget
     poll: Callable[[], None]
-    on_back_off: Callable[[int, int], None]
 
     def steps(self, members: Callable[[int], list[Example]], first: int, last: int) -> Iterator[StepMetrics]:
         """Yields after each step, with the new weights in place; between yields the caller may save or evaluate."""
@@ -48,7 +49,7 @@ class Stepper:
         for step in range(first, last + 1):
             started = time.perf_counter()
             examples = members(step)
-            loss = self._gradients(step, examples)
+            loss = self._gradients(examples, f"step {step:,}")
             norm = float(clip_grad_norm_(self.trainee.parameters.values(), self.config.max_grad_norm))
             stop_unless_finite(step, loss, norm, examples)  # before the weights move
             for group in self.optimizer.param_groups:
@@ -65,46 +66,40 @@ class Stepper:
                 step_s=time.perf_counter() - started,
             )
 
-    def _gradients(self, step: int, examples: list[Example]) -> float:
-        """The step's loss, its gradients left in the parameters; with half the row budget where memory ran out."""
-        before = torch_state()
-        while True:
-            try:
-                return self._forward_backward(examples)
-            except torch.OutOfMemoryError:
-                pass
-            except BaseException:
-                self._undo(before)
-                raise
-            # Outside the handler: the traceback holds the tensors of the failed row.
-            self._undo(before)
-            if self._halve(examples):
-                raise too_large(examples)
-            self.on_back_off(step, self.row_tokens)
+    def rehearse(self, steps: Callable[[], Iterable[list[Example]]]) -> None:
+        """Forward and backward pass of the longest row to come, so that memory that is too small shows at once.
 
-    def _forward_backward(self, examples: list[Example]) -> float:
+        Only the row budget is changed by it, and that only where memory ran out.
+        """
+        self.trainee.peft.train()
+        before, tried = torch_state(), 0
+        while tried != self.budget.tokens:
+            tried = self.budget.tokens
+            try:
+                for one in self.trainee.parameters.values():
+                    one.grad = torch.zeros_like(one)  # as they are from a step's second row on
+                self._gradients(longest_row(steps(), tried), "the longest row")
+            finally:
+                self._undo(before)
+
+    def _gradients(self, examples: list[Example], doing: str) -> float:
+        """The loss of the examples, its gradients left in the parameters."""
+        before = torch_state()
         scales = target_scales(examples, self.config.loss_mean)
-        total = torch.zeros((), dtype=torch.float64, device=self.trainee.device)
-        for members in fill_rows([one.num_tokens for one in examples], self.row_tokens):
+
+        def forward_backward(members: list[int]) -> Tensor:
             self.poll()
             row = pack([examples[i] for i in members], [scales[i] for i in members], self.vision, self.trainee.device)
             loss = target_cross_entropy(self.trainee.hidden(row), self.trainee.head, row.labels, row.scale)
             loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return float(total)
+            return loss.detach().double()
 
-    def _undo(self, generators: list[torch.Tensor]) -> None:
+        losses = self.budget.run(examples, doing, forward_backward, lambda: self._undo(before))
+        return float(torch.stack(losses).sum())
+
+    def _undo(self, generators: list[Tensor]) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         restore_torch(generators)
-
-    def _halve(self, examples: list[Example]) -> bool:
-        """Halve the row budget; answers whether every example already had a row of its own."""
-        lengths = [one.num_tokens for one in examples]
-        alone = len(fill_rows(lengths, self.row_tokens)) == len(examples)
-        self.row_tokens = max(1, min(self.row_tokens, sum(lengths)) // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return alone
 
 
 def make_optimizer(trainee: Trainee, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -127,13 +122,4 @@ def stop_unless_finite(step: int, loss: float, norm: float, examples: list[Examp
         "non_finite_loss",
         f"The {what} of step {step} is not a finite number; the weights were left as they were after step {step - 1}.",
         f"Look at the lines of that step ({lines}), or lower the learning rate and resume from the last checkpoint.",
-    )
-
-
-def too_large(examples: list[Example]) -> JobFailed:
-    longest = max(examples, key=lambda one: one.num_tokens)
-    return JobFailed(
-        "out_of_memory",
-        f"Line {longest.line} alone, with {longest.num_tokens:,} tokens, does not fit into this machine's memory.",
-        f"Set max_length below {longest.num_tokens:,}, or choose a machine with more memory.",
     )

@@ -6,11 +6,14 @@ from app.conversations.normalize import NORMALIZER_VERSION
 from app.conversations.render import Renderer
 from worker.trainer.events import now
 from worker.trainer.export import versions
+from worker.trainer.memory import Meter
 from worker.trainer.resolve import with_resolved
 from worker.trainer.session import Session
 
 
-def describe(session: Session, renderer: Renderer, step: int, validation_loss: float | None) -> dict[str, Any]:
+def describe(
+    session: Session, renderer: Renderer, step: int, validation_loss: float | None, meter: Meter
+) -> dict[str, Any]:
     """`manifest.json`. `step` is the one whose weights are exported, `validation_loss` theirs."""
     spec, trainee = session.job.spec, session.stepper.trainee
     return {
@@ -21,6 +24,7 @@ def describe(session: Session, renderer: Renderer, step: int, validation_loss: f
         "base_model": spec.model,
         "base_model_revision": spec.model_revision,
         "base_model_identity": session.identity["base_model"],
+        "from_adapter": spec.from_adapter,
         "dataset": spec.dataset,
         "validation_dataset": spec.validation_dataset,
         "normalizer_version": NORMALIZER_VERSION,
@@ -41,5 +45,6 @@ def describe(session: Session, renderer: Renderer, step: int, validation_loss: f
         "validation_loss": validation_loss,
         "best_step": session.progress.best_step or None,
         "best_validation_loss": session.progress.best_loss,
+        "memory": meter.as_json(),
         "versions": versions(trainee.device),
     }

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import BitsAndBytesConfig, Qwen3VLForConditionalGeneration
 
 from app.schemas import TrainingConfig
+from worker.trainer.attention import PACKED, use_attention
 from worker.trainer.faults import JobFailed
 from worker.trainer.packing import Row
 
@@ -51,15 +52,20 @@ class Trainee:
         weight: Tensor = self.base.lm_head.weight
         return weight
 
+    def precision(self) -> torch.autocast:
+        """The adapter is fp32. On CUDA its products run in bf16; on a CPU that gains nothing and costs exactness."""
+        fast = self.device.type == "cuda" and self.base.dtype == torch.bfloat16
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=fast)
+
     def hidden(self, row: Row) -> Tensor:
         """[N, H]: the states that predict the row's targets."""
-        # The adapter is fp32. On CUDA its products run in bf16; on a CPU that gains nothing and costs exactness.
-        fast = self.device.type == "cuda" and self.base.dtype == torch.bfloat16
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=fast):
-            # No attention mask and no cache: the model reads from the restarts of the positions who may see whom.
+        with self.precision():
+            # No attention mask and no cache: the segments say who may see whom, and so do the restarts of the
+            # positions, from which dense attention makes its mask.
             states = self.base.model(
                 input_ids=row.input_ids,
                 position_ids=row.position_ids,
+                segments=row.segments,
                 attention_mask=None,
                 use_cache=False,
                 pixel_values=row.pixel_values,
@@ -89,9 +95,17 @@ def load_base(folder: Path, use_qlora: bool, device: torch.device) -> Qwen3VLFor
     )
     # Freezing by hand: peft's preparation for k-bit training would turn embedding, head and norms into fp32.
     base.requires_grad_(False)
+    use_attention(base, PACKED)
     if use_qlora:
         check_quantized(base)
     return base
+
+
+def set_vision_aside(base: Qwen3VLForConditionalGeneration) -> None:
+    """Takes the vision tower off the card, a GB of an 8B model, for a job in which no example has an image."""
+    tower = base.model._modules.pop("visual")
+    # Back in last place: transformers takes a model's device from its first parameter.
+    base.model._modules["visual"] = tower.to("cpu")
 
 
 def check_quantized(base: Qwen3VLForConditionalGeneration) -> None:
@@ -145,6 +159,14 @@ def checkpoint_layers(base: Qwen3VLForConditionalGeneration, wanted: str | int) 
         layer.gradient_checkpointing = place < count
         layer._gradient_checkpointing_func = checkpoint_without_reentry
     return count
+
+
+def checkpoint_all_layers(base: Qwen3VLForConditionalGeneration) -> bool:
+    """Answers whether that changes anything."""
+    if all(layer.gradient_checkpointing for layer in base.model.language_model.layers):
+        return False
+    checkpoint_layers(base, "auto")
+    return True
 
 
 def checkpoint_without_reentry(function: object, *args: object) -> object:

@@ -10,11 +10,13 @@ width. With only the latter three, an attention mask of ones, or no position ids
 another in silence.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from worker.trainer.attention import Segments, find_segments
 from worker.trainer.images import Example, Vision
 
 
@@ -24,6 +26,7 @@ class Row:
 
     input_ids: Tensor  # [1, T]
     position_ids: Tensor  # [1, T], or [4, 1, T] with images
+    segments: Segments
     predictors: Tensor  # [N] positions whose hidden state predicts a target
     labels: Tensor  # [N]
     scale: Tensor  # [N] what one target's loss counts
@@ -51,6 +54,21 @@ def fill_rows(lengths: list[int], budget: int) -> list[list[int]]:
     return rows
 
 
+def longest_row(steps: Iterable[list[Example]], budget: int) -> list[Example]:
+    """The row with most tokens, of all those that the examples of the steps fill; the first of several."""
+    longest: list[Example] = []
+    most = 0
+    for examples in steps:
+        lengths = [one.num_tokens for one in examples]
+        if min(sum(lengths), max(budget, *lengths)) <= most:
+            continue  # none of its rows can be longer
+        for members in fill_rows(lengths, budget):
+            num_tokens = sum(lengths[i] for i in members)
+            if num_tokens > most:
+                longest, most = [examples[i] for i in members], num_tokens
+    return longest
+
+
 def target_scales(examples: list[Example], mean: str) -> list[float]:
     """What each target of an example counts, so that the sum over the step is its mean loss.
 
@@ -74,9 +92,11 @@ def pack(examples: list[Example], scales: list[float], vision: Vision, device: t
     has_images = any(example.images for example in examples)
     positions = torch.cat([position_ids(one, vision) for one in examples], dim=1)
     pixels = [vision.pixels(example) for example in examples if example.images]
+    positions = positions[:, None] if has_images else positions[:1]
     return Row(
         input_ids=torch.cat([one.ids for one in examples]).long()[None].to(device),
-        position_ids=(positions[:, None] if has_images else positions[:1]).to(device),
+        position_ids=positions.to(device),
+        segments=find_segments(positions).to(device),
         predictors=torch.cat(predictors).to(device),
         labels=torch.cat(labels).to(device),
         scale=torch.cat(weights).to(device),

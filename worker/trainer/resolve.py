@@ -3,12 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from app.planner import MemoryPlan
 from app.schemas import TrainingConfig
 from worker.trainer.data import Data
 from worker.trainer.schedule import Plan, every
-
-# Tokens of a row. On a CPU the attention over a long row costs more than the row saves.
-ROW_TOKENS_CUDA, ROW_TOKENS_CPU = 8192, 1024
 
 
 @dataclass(frozen=True)
@@ -25,41 +23,32 @@ class Resolved:
     num_injected: int
     num_tokens: int
     num_targets: int
+    planned_memory: int
 
     def as_json(self) -> dict[str, int]:
         return asdict(self)
 
 
-def resolve(config: TrainingConfig, data: Data, plan: Plan, num_layers: int, has_cuda: bool) -> Resolved:
+def resolve(config: TrainingConfig, data: Data, plan: Plan, memory: MemoryPlan) -> Resolved:
     evals = every(config.eval_steps, plan.num_steps)
     return Resolved(
         num_steps=plan.num_steps,
         eval_steps=evals,
         save_steps=every(config.save_steps, plan.num_steps),
         sample_steps=evals if isinstance(config.sample_steps, str) else config.sample_steps,
-        row_tokens=row_budget(config, data.longest, has_cuda),
-        checkpointed_layers=_or_all(config.checkpointed_layers, num_layers),
+        row_tokens=memory.row_tokens,
+        checkpointed_layers=memory.checkpointed_layers,
         num_train=len(data.train),
         num_validation=len(data.validation),
         num_dropped=sum(data.left_out.values()),
         num_injected=data.num_injected,
         num_tokens=sum(one.num_tokens for one in data.train),
         num_targets=sum(one.num_targets for one in data.train),
+        planned_memory=memory.memory.total,
     )
-
-
-def row_budget(config: TrainingConfig, longest: int, has_cuda: bool) -> int:
-    """Tokens a row may hold; at least the longest example, which cannot be split."""
-    if isinstance(config.row_tokens, str):
-        return max(ROW_TOKENS_CUDA if has_cuda else ROW_TOKENS_CPU, longest)
-    return max(config.row_tokens, longest)
 
 
 def with_resolved(config: TrainingConfig, resolved: Resolved) -> dict[str, Any]:
     """The configuration as it was carried out."""
     values = config.model_dump()
     return {key: resolved.as_json().get(key, value) for key, value in values.items()}
-
-
-def _or_all(setting: str | int, num_layers: int) -> int:
-    return num_layers if isinstance(setting, str) else setting

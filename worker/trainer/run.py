@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from transformers.utils import logging as transformers_logging
 from app.conversations.render import Renderer
 from app.schemas import TINY_MODEL
 from worker.trainer.atomic import list_files
-from worker.trainer.base_files import check_base_model, num_layers, read_json
-from worker.trainer.checkpoint import Progress, adapter_tensors, read_checkpoint, restore_checkpoint
+from worker.trainer.back_off import RowBudget, is_out_of_memory
+from worker.trainer.base_files import check_base_model, read_json
+from worker.trainer.checkpoint import Progress, adapter_tensors, load_adapter, read_checkpoint, restore_checkpoint
 from worker.trainer.data import Data, load_data
 from worker.trainer.export import export_adapter, versions
 from worker.trainer.faults import Interrupted, JobFailed, Outcome
@@ -23,12 +25,22 @@ from worker.trainer.images import Vision
 from worker.trainer.job import Job
 from worker.trainer.loop import Stepper, make_optimizer
 from worker.trainer.manifest import describe
-from worker.trainer.memory import memory_text
-from worker.trainer.model import Trainee, add_lora, checkpoint_layers, load_base
+from worker.trainer.memory import Meter, memory_text
+from worker.trainer.model import (
+    Trainee,
+    add_lora,
+    checkpoint_all_layers,
+    checkpoint_layers,
+    load_base,
+    set_vision_aside,
+)
+from worker.trainer.parent import read_parent
+from worker.trainer.plan import plan_memory
 from worker.trainer.randomness import seed_all
 from worker.trainer.resolve import Resolved, resolve
 from worker.trainer.sample import Sampler
 from worker.trainer.schedule import learning_rate, make_plan
+from worker.trainer.self_check import check_attention
 from worker.trainer.session import Session
 from worker.trainer.tiny import build_tiny_model
 
@@ -47,7 +59,9 @@ def train(job: Job) -> Ended:
     """Carries out the job; raises `JobFailed`, or `Interrupted` if that came before the first step."""
     try:
         return _train(job)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise JobFailed(
             "out_of_memory",
             f"The memory of this machine is too small for this job: {str(error).splitlines()[0]}",
@@ -76,23 +90,37 @@ def _train(job: Job) -> Ended:
     data = load_data(spec, renderer, events, job.commands.poll)
 
     plan = make_plan(spec.config, len(data.train))
-    resolved = resolve(spec.config, data, plan, num_layers(model_dir), device.type == "cuda")
+    memory = plan_memory(job, data, device)
+    meter = Meter.start(device, memory)
+    resolved = resolve(spec.config, data, plan, memory)
     events.state("claimed", "planning", f"{resolved.num_steps:,} steps", resolved=resolved.as_json())
     identity = identity_of_job(spec, renderer, len(data.train))
     resume = Path(spec.resume_path) if spec.resume_path else None
     progress = read_checkpoint(resume, identity) if resume else Progress()
+    parent = read_parent(spec) if spec.from_adapter_path and not resume else None
     job.commands.poll()
 
     events.state("claimed", "loading", f"Loading the weights of {spec.model}")
     seed_all(spec.config.seed)
-    trainee = load_trainee(job, device, resolved.checkpointed_layers)
+    trainee = load_trainee(job, device, resolved.checkpointed_layers, data.has_images)
+    if parent is not None:
+        load_adapter(trainee, parent)
+        events.log(f"Going on from the adapter {(spec.from_adapter or {}).get('name')}, with a fresh optimizer")
     optimizer = make_optimizer(trainee, spec.config)
     best = restore_checkpoint(resume, trainee, optimizer) if resume else None
     job.commands.poll()
 
-    stepper = make_stepper(job, trainee, optimizer, resolved)
+    warn = partial(events.log, level="warning")
+    row_tokens = min(resolved.row_tokens, progress.row_tokens or resolved.row_tokens)
+    budget = RowBudget(row_tokens, warn, spare=partial(checkpoint_all_layers, trainee.base))
+    eval_budget = RowBudget(resolved.row_tokens, warn)
+    stepper = make_stepper(job, trainee, optimizer, resolved, budget)
+    first = [data.train[i] for i in plan.members(1)]
+    check_attention(trainee, first, stepper.vision, budget.tokens, events.log)
     sampler = make_sampler(job, stepper, data, renderer)
-    session = Session(job, data, plan, resolved, identity, stepper, sampler, progress, best, saved_step=progress.step)
+    session = Session(
+        job, data, plan, resolved, identity, stepper, eval_budget, sampler, progress, best, saved_step=progress.step
+    )
     again = f" again after step {progress.step:,}" if progress.step else ""
     events.state("running", "training", f"Training {resolved.num_steps:,} steps")
     events.log(f"Training started{again}")
@@ -104,9 +132,10 @@ def _train(job: Job) -> Ended:
             session.save()
         return Ended(end.ask.outcome, progress.step)
     events.log(memory_text(device))
+    events.log(meter.text())
 
     events.state("running", "saving", "Writing the adapter")
-    return Ended("succeeded", progress.step, write_adapter(session, renderer))
+    return Ended("succeeded", progress.step, write_adapter(session, renderer, meter))
 
 
 def choose_device(model_dir: Path) -> torch.device:
@@ -119,9 +148,11 @@ def choose_device(model_dir: Path) -> torch.device:
     return torch.device("cpu")
 
 
-def load_trainee(job: Job, device: torch.device, checkpointed_layers: int) -> Trainee:
+def load_trainee(job: Job, device: torch.device, checkpointed_layers: int, has_images: bool) -> Trainee:
     config = job.spec.config
     base = load_base(job.model_dir, config.use_qlora, device)
+    if not has_images:
+        set_vision_aside(base)
     trainee = add_lora(base, config, device, job.spec.model)
     checkpoint_layers(base, checkpointed_layers)
     percent = 100 * trainee.num_trainable / trainee.num_parameters
@@ -132,22 +163,18 @@ def load_trainee(job: Job, device: torch.device, checkpointed_layers: int) -> Tr
     return trainee
 
 
-def make_stepper(job: Job, trainee: Trainee, optimizer: torch.optim.Optimizer, resolved: Resolved) -> Stepper:
+def make_stepper(
+    job: Job, trainee: Trainee, optimizer: torch.optim.Optimizer, resolved: Resolved, budget: RowBudget
+) -> Stepper:
     config = job.spec.config
-
-    def say(step: int, row_tokens: int) -> None:
-        text = f"Out of memory in step {step:,}: rows hold {row_tokens:,} tokens from now on"
-        job.events.log(text, level="warning")
-
     return Stepper(
         trainee=trainee,
         optimizer=optimizer,
         config=config,
         vision=Vision(job.model_dir, config.min_pixels, config.max_pixels),
         rate=learning_rate(config, resolved.num_steps),
-        row_tokens=resolved.row_tokens,
+        budget=budget,
         poll=job.commands.poll,
-        on_back_off=say,
     )
 
 
@@ -163,14 +190,14 @@ def make_sampler(job: Job, stepper: Stepper, data: Data, renderer: Renderer) -> 
     return Sampler(stepper.trainee, asked, vision, renderer.decode, renderer.eos_id, job.commands.poll)
 
 
-def write_adapter(session: Session, renderer: Renderer) -> dict[str, Any]:
+def write_adapter(session: Session, renderer: Renderer, meter: Meter) -> dict[str, Any]:
     """The last step's weights; after early stopping was asked for, the best evaluation's."""
     job, progress, trainee = session.job, session.progress, session.stepper.trainee
     step, validation_loss, tensors = progress.step, progress.eval_loss, adapter_tensors(trainee)
     if session.best is not None:
         step, validation_loss, tensors = progress.best_step, progress.best_loss, session.best
     spec, folder = job.spec, job.folder / "adapter"
-    manifest = describe(session, renderer, step, validation_loss)
+    manifest = describe(session, renderer, step, validation_loss, meter)
     export_adapter(folder, trainee, tensors, manifest)
     if spec.output_path:
         shutil.copytree(folder, spec.output_path, dirs_exist_ok=True)

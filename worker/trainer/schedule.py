@@ -44,10 +44,7 @@ class Plan:
 
 
 def make_plan(config: TrainingConfig, num_examples: int) -> Plan:
-    steps_per_epoch = math.ceil(num_examples / config.step_size)
-    # Rounded first: 0.1 x 30 is a little more than 3 in floating point and must not cost a step.
-    num_steps = config.max_steps or max(1, math.ceil(round(config.epochs * steps_per_epoch, 6)))
-    return Plan(num_examples, config.step_size, num_steps, config.seed)
+    return Plan(num_examples, config.step_size, config.num_steps(num_examples), config.seed)
 
 
 def every(setting: int | str, num_steps: int) -> int:

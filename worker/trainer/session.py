@@ -4,19 +4,21 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from app.schemas import TrainingConfig
 from worker.trainer.atomic import list_files
+from worker.trainer.back_off import RowBudget, is_out_of_memory
 from worker.trainer.checkpoint import Progress, adapter_tensors, keep_only, save_checkpoint
 from worker.trainer.data import Data
-from worker.trainer.evaluate import evaluate
+from worker.trainer.evaluate import evaluate, rehearse_evaluation
 from worker.trainer.images import Example
 from worker.trainer.job import Job
 from worker.trainer.loop import StepMetrics, Stepper
 from worker.trainer.memory import Ticker, memory_text
 from worker.trainer.resolve import Resolved
-from worker.trainer.sample import Sampler
+from worker.trainer.sample import Sample, Sampler
 from worker.trainer.schedule import Plan
 
 
@@ -33,6 +35,7 @@ class Session:
     resolved: Resolved
     identity: dict[str, Any]
     stepper: Stepper
+    eval_budget: RowBudget
     sampler: Sampler
     progress: Progress
     best: dict[str, Tensor] | None = None
@@ -48,6 +51,8 @@ class Session:
     def run(self) -> None:
         """All steps that are left. On `Interrupted` the state is that of the last whole step."""
         first, last = self.progress.step + 1, self.resolved.num_steps
+        if first <= last and says_when_memory_ends(self.stepper.trainee.device):
+            self.rehearse()
         self._after_step()  # an evaluation the resumed step still owes
         for metrics in self.stepper.steps(self._examples, first, last):
             self.progress.step, self.progress.loss = metrics.step, metrics.loss
@@ -61,6 +66,15 @@ class Session:
                 break
         self.save()
 
+    def rehearse(self) -> None:
+        """The longest rows of training and of validation, once each: an end of memory comes now, not in an hour."""
+        steps = range(self.progress.step + 1, self.resolved.num_steps + 1)
+        self.stepper.rehearse(lambda: map(self._examples, steps))
+        if self.data.validation:
+            stepper, poll = self.stepper, self.job.commands.poll
+            rehearse_evaluation(stepper.trainee, self.data.validation, stepper.vision, self.eval_budget, poll)
+        self.job.events.log(f"The longest rows fit: up to {self.stepper.budget.tokens:,} tokens of training data")
+
     @property
     def stops_early(self) -> bool:
         patience = self.config.early_stopping_evals
@@ -72,6 +86,8 @@ class Session:
         if step == self.saved_step:
             return
         checkpoints = self.job.folder / "checkpoints"
+        if self.stepper.budget.tokens < self.resolved.row_tokens:
+            self.progress.row_tokens = self.stepper.budget.tokens
         path = save_checkpoint(
             checkpoints, self.stepper.trainee, self.stepper.optimizer, self.progress, self.identity, self.best
         )
@@ -113,7 +129,7 @@ class Session:
             return False
         stepper, progress = self.stepper, self.progress
         found = evaluate(
-            stepper.trainee, self.data.validation, stepper.vision, stepper.row_tokens, self.job.commands.poll
+            stepper.trainee, self.data.validation, stepper.vision, self.eval_budget, self.job.commands.poll
         )
         self.job.events.emit("eval", step=progress.step, loss=found.loss, num_targets=found.num_targets)
         progress.eval_step, progress.eval_loss = progress.step, found.loss
@@ -126,17 +142,25 @@ class Session:
         return improved
 
     def _sample(self) -> None:
-        for one in self.sampler.samples():
-            self.job.events.emit(
-                "sample",
-                step=self.progress.step,
-                prompt_id=one.prompt_id,
-                prompt=one.prompt,
-                answer=one.answer,
-                base_answer=one.base_answer,
-                wanted=one.wanted,
-            )
+        try:
+            for one in self.sampler.samples():
+                self._say_sample(one)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self.job.events.log("Out of memory at the samples: none after this step", level="warning")
         self.progress.sample_step = self.progress.step
+
+    def _say_sample(self, one: Sample) -> None:
+        self.job.events.emit(
+            "sample",
+            step=self.progress.step,
+            prompt_id=one.prompt_id,
+            prompt=one.prompt,
+            answer=one.answer,
+            base_answer=one.base_answer,
+            wanted=one.wanted,
+        )
 
     def _report(self, metrics: StepMetrics, done: int) -> None:
         elapsed = time.monotonic() - self._started
@@ -156,3 +180,8 @@ class Session:
         )
         if self._ticker.due():
             self.job.events.log(memory_text(self.stepper.trainee.device))
+
+
+def says_when_memory_ends(device: torch.device) -> bool:
+    """On a CPU no exception is raised: the system ends the process, and a rehearsal would only cost time."""
+    return device.type == "cuda"

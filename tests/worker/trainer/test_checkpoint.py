@@ -13,6 +13,7 @@ from torch import Tensor
 
 from app.schemas import TrainingConfig
 from tests.tiny import make_examples, make_trainee
+from worker.trainer.back_off import RowBudget
 from worker.trainer.checkpoint import (
     Progress,
     keep_only,
@@ -43,7 +44,7 @@ def adam_8bit(trainee: Trainee) -> torch.optim.Optimizer:
 
 def train(trainee: Trainee, optimizer: torch.optim.Optimizer, vision: Vision, first: int, last: int) -> None:
     config = TrainingConfig(gradient_accumulation=4)
-    stepper = Stepper(trainee, optimizer, config, vision, lambda step: 1e-2, 64, lambda: None, lambda *_: None)
+    stepper = Stepper(trainee, optimizer, config, vision, lambda step: 1e-2, RowBudget(64, print), lambda: None)
     list(stepper.steps(lambda step: EXAMPLES[(step - 1) * 4 % 20 :][:4], first, last))
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from app.conversations.normalize import normalize
 from app.conversations.render import Renderer
 from app.schemas import TrainingConfig
 from tests.tiny import conversation, picture_conversation, write_jsonl
 from worker.trainer.commands import ASKS
-from worker.trainer.encode import Tokenized, tokenize
+from worker.trainer.encode import Tokenized, cut, to_record, tokenize
 from worker.trainer.faults import Interrupted
 from worker.trainer.images import Example, Vision
 
@@ -123,7 +124,7 @@ def test_pixel_limits_of_the_job_hold_for_tokens_and_pixels(
 
 
 def test_tokenizing_stops_between_batches(renderer: Renderer, tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "d.jsonl", [conversation(i) for i in range(600)])
+    path = write_jsonl(tmp_path / "d.jsonl", [conversation(i) for i in range(1200)])
     seen: list[int] = []
 
     def stop_at_once(count: int) -> None:
@@ -133,3 +134,24 @@ def test_tokenizing_stops_between_batches(renderer: Renderer, tmp_path: Path) ->
     with pytest.raises(Interrupted):
         tokenize(path, renderer, TrainingConfig(), stop_at_once)
     assert seen == [256]
+
+
+def test_a_cut_record_is_counted(renderer: Renderer, tmp_path: Path) -> None:
+    long = {"messages": [{"role": "user", "content": "word " * 300}, {"role": "assistant", "content": "ok"}]}
+    path = write_jsonl(tmp_path / "d.jsonl", [long, conversation(1)])
+    assert read(path, renderer, max_length=128, truncation="left").num_truncated == 1
+
+
+def test_examples_of_many_batches_stay_in_the_order_of_the_file(renderer: Renderer, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "d.jsonl", [conversation(i) for i in range(1200)])
+    examples = examples_of(path, renderer)
+    assert [one.line for one in examples] == list(range(1, 1201))
+    assert "(1100)" in renderer.decode(examples[1100].ids.tolist())
+
+
+def test_a_cut_does_not_change_the_record_it_is_made_of(renderer: Renderer) -> None:
+    record = to_record(1, renderer.encode(normalize(conversation(1))))
+    before = record.targets.clone()
+    inside = int(record.targets.nonzero()[0]) + 1
+    example = cut(record, inside, len(record.ids))
+    assert example and not example.targets[0] and record.targets.equal(before)

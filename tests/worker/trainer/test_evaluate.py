@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.tiny import make_examples
+from worker.trainer.back_off import RowBudget
 from worker.trainer.evaluate import evaluate
 from worker.trainer.images import Vision
 from worker.trainer.model import Trainee
@@ -26,7 +27,7 @@ def by_full_logits(trainee: Trainee) -> float:
 def test_it_is_the_mean_over_all_targets_however_rows_are_filled(
     row_tokens: int, exact: Trainee, vision: Vision
 ) -> None:
-    found = evaluate(exact, EXAMPLES, vision, row_tokens, lambda: None)
+    found = evaluate(exact, EXAMPLES, vision, RowBudget(row_tokens, print), lambda: None)
     assert found.num_targets == 2 + 8 + 5
     assert found.loss == pytest.approx(by_full_logits(exact), rel=1e-12)
 
@@ -34,6 +35,6 @@ def test_it_is_the_mean_over_all_targets_however_rows_are_filled(
 def test_it_changes_neither_the_mode_nor_the_generators(exact: Trainee, vision: Vision) -> None:
     exact.peft.train()
     before = torch.get_rng_state()
-    evaluate(exact, EXAMPLES, vision, 40, lambda: None)
+    evaluate(exact, EXAMPLES, vision, RowBudget(40, print), lambda: None)
     assert exact.peft.training
     assert torch.equal(torch.get_rng_state(), before)

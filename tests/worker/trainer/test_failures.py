@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tiny import conversation, make_job, of_kind, run_job
-from worker.trainer import checkpoint, evaluate, loop, run
+from worker.trainer import checkpoint, loop, run
 from worker.trainer.base_files import INDEX, SINGLE, check_base_model, identity_of
 from worker.trainer.faults import JobFailed
 
@@ -147,7 +147,7 @@ def test_memory_that_runs_out_elsewhere_is_no_crash(
     def fail(*_: Any) -> None:
         raise loop.torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.24 GiB\nmore")
 
-    monkeypatch.setattr(evaluate, "pack", fail)
+    monkeypatch.setattr(run, "load_base", fail)
     make_job(tmp_path, model_dir, RECORDS, max_steps=1)
     error = failure(tmp_path)
     assert error["code"] == "out_of_memory"

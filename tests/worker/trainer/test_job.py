@@ -58,7 +58,7 @@ def test_auto_is_resolved_before_the_start(done: Done) -> None:
     found = planning["resolved"]
     assert (found["num_steps"], found["eval_steps"], found["save_steps"], found["sample_steps"]) == (60, 20, 3, 20)
     assert (found["num_train"], found["num_validation"], found["num_dropped"]) == (114, 6, 0)
-    assert (found["row_tokens"], found["checkpointed_layers"]) == (1024, 2)
+    assert (found["row_tokens"], found["checkpointed_layers"]) == (4096, 2)
 
 
 def test_every_step_is_reported_once(done: Done) -> None:
@@ -117,7 +117,7 @@ def test_the_manifest_says_what_went_in(done: Done, model_dir: Path) -> None:
     manifest = outcome["adapter"]["manifest"]
     assert manifest["dataset"]["sha256"] == spec.dataset["sha256"]
     assert manifest["chat_template_sha256"] == Renderer.load(model_dir).template_sha256
-    assert manifest["config"]["eval_steps"] == 20 and manifest["config"]["row_tokens"] == 1024
+    assert manifest["config"]["eval_steps"] == 20 and manifest["config"]["row_tokens"] == 4096
     assert manifest["validation_loss"] == of_kind(done[1], "eval")[-1]["loss"]
     assert (manifest["step"], manifest["weights"], manifest["num_trainable"]) == (60, "last step", 65_536)
 

@@ -11,7 +11,8 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from app.schemas import TrainingConfig
-from tests.tiny import make_example, make_examples, make_trainee
+from tests.tiny import make_examples, make_trainee
+from worker.trainer.back_off import RowBudget
 from worker.trainer.commands import ASKS
 from worker.trainer.faults import Interrupted, JobFailed
 from worker.trainer.images import Example, Vision
@@ -27,12 +28,11 @@ def nothing(*_: Any) -> None:
 
 
 def make_stepper(trainee: Trainee, vision: Vision, **settings: Any) -> Stepper:
-    row_tokens = settings.pop("row_tokens", 1024)
+    budget = RowBudget(settings.pop("row_tokens", 1024), nothing)
     poll: Callable[[], None] = settings.pop("poll", nothing)
-    on_back_off = settings.pop("on_back_off", nothing)
     config = TrainingConfig(**{"learning_rate": 1e-2, "gradient_accumulation": STEP, **settings})
     optimizer = make_optimizer(trainee, config)
-    return Stepper(trainee, optimizer, config, vision, lambda step: 1e-2, row_tokens, poll, on_back_off)
+    return Stepper(trainee, optimizer, config, vision, lambda step: 1e-2, budget, poll)
 
 
 def members(step: int) -> list[Example]:
@@ -41,12 +41,6 @@ def members(step: int) -> list[Example]:
 
 def weights(trainee: Trainee) -> Tensor:
     return torch.cat([one.detach().flatten() for one in trainee.parameters.values()])
-
-
-def trained(model_dir: Path, vision: Vision, **settings: Any) -> Trainee:
-    trainee = make_trainee(model_dir, torch.float64)
-    list(make_stepper(trainee, vision, **settings).steps(members, 1, 5))
-    return trainee
 
 
 class Recorder(TrainerCallback):  # type: ignore[misc]
@@ -147,35 +141,3 @@ def test_an_interrupted_step_has_not_happened(model_dir: Path, vision: Vision) -
     assert torch.equal(weights(trainee), before)
     assert torch.equal(torch.get_rng_state(), generators)
     assert all(one.grad is None for one in trainee.parameters.values())
-
-
-@pytest.fixture
-def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of more than 40 tokens run out of memory."""
-    hidden = Trainee.hidden
-
-    def limited(self: Trainee, row: Any) -> Tensor:
-        made = hidden(self, row)
-        if row.num_tokens > 40:
-            raise torch.OutOfMemoryError("simulated")
-        return made
-
-    monkeypatch.setattr(Trainee, "hidden", limited)
-
-
-def test_out_of_memory_repeats_the_step_in_shorter_rows(
-    model_dir: Path, vision: Vision, request: pytest.FixtureRequest
-) -> None:
-    wanted = trained(model_dir, vision)
-    request.getfixturevalue("small_memory")
-    said: list[tuple[int, int]] = []
-    found = trained(model_dir, vision, on_back_off=lambda step, tokens: said.append((step, tokens)))
-    assert said[0] == (1, sum(one.num_tokens for one in members(1)) // 2)
-    torch.testing.assert_close(weights(found), weights(wanted), rtol=1e-7, atol=1e-9)
-
-
-@pytest.mark.usefixtures("small_memory")
-def test_an_example_that_does_not_fit_alone_fails_the_job_by_its_line(model_dir: Path, vision: Vision) -> None:
-    stepper = make_stepper(make_trainee(model_dir), vision)
-    with pytest.raises(JobFailed, match="Line 77 alone, with 41 tokens"):
-        list(stepper.steps(lambda step: [EXAMPLES[0], make_example(77, 41, 5)], 1, 1))

@@ -10,11 +10,12 @@ from torch import Tensor
 from app.conversations.normalize import normalize
 from app.conversations.render import Renderer
 from tests.tiny import CPU, make_example, make_examples, picture_conversation
+from worker.trainer.attention import DENSE, PACKED, find_segments, use_attention
 from worker.trainer.encode import to_example
 from worker.trainer.images import Example, Vision
 from worker.trainer.losses import target_cross_entropy
 from worker.trainer.model import Trainee, checkpoint_layers
-from worker.trainer.packing import Row, fill_rows, pack, position_ids, target_scales
+from worker.trainer.packing import Row, fill_rows, longest_row, pack, position_ids, target_scales
 
 SIZES = (19, 6), (7, 7 - 1), (31, 12), (1 + 1, 1), (12, 3), (25, 20)
 
@@ -62,18 +63,35 @@ def test_an_example_longer_than_the_budget_has_a_row_of_its_own() -> None:
     assert fill_rows([3, 90, 3], budget=10) == [[1], [0, 2]]
 
 
+@pytest.fixture(params=[PACKED, DENSE])
+def either(request: pytest.FixtureRequest, exact: Trainee) -> Trainee:
+    """With each of the two attentions that know packed rows."""
+    use_attention(exact.base, request.param)
+    return exact
+
+
+@pytest.fixture
+def dense(exact: Trainee) -> Trainee:
+    use_attention(exact.base, DENSE)
+    return exact
+
+
 @pytest.mark.parametrize("mean", ["targets", "examples"])
 @pytest.mark.parametrize("checkpointed", [0, 2])
-def test_packed_rows_equal_single_examples(exact: Trainee, vision: Vision, mean: str, checkpointed: int) -> None:
-    checkpoint_layers(exact.base, checkpointed)
+def test_packed_rows_equal_single_examples(either: Trainee, vision: Vision, mean: str, checkpointed: int) -> None:
+    checkpoint_layers(either.base, checkpointed)
     examples = make_examples(*SIZES)
     assert len(rows_of(examples, vision, 1000, mean)) == 1
-    assert_same(exact, rows_of(examples, vision, 1000, mean), rows_of(examples, vision, 1, mean))
+    assert_same(either, rows_of(examples, vision, 1000, mean), rows_of(examples, vision, 1, mean))
 
 
-def test_packed_images_equal_single_examples(exact: Trainee, vision: Vision, model_dir: Path) -> None:
+@pytest.mark.parametrize("checkpointed", [0, 2])
+def test_packed_images_equal_single_examples(
+    either: Trainee, vision: Vision, model_dir: Path, checkpointed: int
+) -> None:
+    checkpoint_layers(either.base, checkpointed)
     examples = [*picture_examples(model_dir), *make_examples(*SIZES[:3])]
-    assert_same(exact, rows_of(examples, vision, 1000), rows_of(examples, vision, 1))
+    assert_same(either, rows_of(examples, vision, 1000), rows_of(examples, vision, 1))
 
 
 def test_image_positions_are_those_of_the_model(exact: Trainee, vision: Vision, model_dir: Path) -> None:
@@ -85,46 +103,62 @@ def test_image_positions_are_those_of_the_model(exact: Trainee, vision: Vision, 
         assert torch.equal(position_ids(example, vision)[1:], theirs[:, 0])
 
 
-def test_a_changed_token_moves_no_other_example(exact: Trainee, vision: Vision) -> None:
+def test_a_changed_token_moves_no_other_example(either: Trainee, vision: Vision) -> None:
     examples = make_examples(*SIZES[:3])
     row = pack(examples, [1.0] * 3, vision, CPU)
     changed = row.input_ids.clone()
     changed[0, 3] += 1
-    exact.peft.eval()
+    either.peft.eval()
     with torch.no_grad():
-        before, after = exact.hidden(row), exact.hidden(replace(row, input_ids=changed))
+        before, after = either.hidden(row), either.hidden(replace(row, input_ids=changed))
     first = examples[0].num_targets
     assert torch.equal(before[first:], after[first:])
     assert not torch.equal(before[:first], after[:first])
 
 
-def test_without_restarts_of_the_positions_examples_would_see_one_another(exact: Trainee, vision: Vision) -> None:
+def test_without_restarts_of_the_positions_examples_would_see_one_another(either: Trainee, vision: Vision) -> None:
     examples = make_examples(*SIZES)
     row = pack(examples, target_scales(examples, "targets"), vision, CPU)
-    plain = replace(row, position_ids=torch.arange(row.num_tokens)[None])
-    assert is_wrong(exact, plain, rows_of(examples, vision, 1))
+    plain = torch.arange(row.num_tokens)[None]
+    plain_row = replace(row, position_ids=plain, segments=find_segments(plain))
+    assert is_wrong(either, plain_row, rows_of(examples, vision, 1))
 
 
 def test_with_image_positions_alone_examples_would_see_one_another(
-    exact: Trainee, vision: Vision, model_dir: Path
+    dense: Trainee, vision: Vision, model_dir: Path
 ) -> None:
     examples = picture_examples(model_dir)
     row = pack(examples, target_scales(examples, "targets"), vision, CPU)
-    assert is_wrong(exact, replace(row, position_ids=row.position_ids[1:]), rows_of(examples, vision, 1))
+    assert is_wrong(dense, replace(row, position_ids=row.position_ids[1:]), rows_of(examples, vision, 1))
 
 
-def test_with_a_mask_of_ones_examples_would_see_one_another(exact: Trainee, vision: Vision) -> None:
+def test_image_positions_alone_make_no_row(vision: Vision, model_dir: Path) -> None:
+    examples = picture_examples(model_dir)
+    row = pack(examples, target_scales(examples, "targets"), vision, CPU)
+    assert row.segments.lengths == tuple(one.num_tokens for one in examples)
+    with pytest.raises(ValueError, match="need the text positions"):
+        find_segments(row.position_ids[1:])
+
+
+def test_with_a_mask_of_ones_examples_would_see_one_another(dense: Trainee, vision: Vision) -> None:
     examples = make_examples(*SIZES)
     row = pack(examples, target_scales(examples, "targets"), vision, CPU)
-    exact.peft.eval()
+    dense.peft.eval()
     with torch.no_grad():
-        masked = exact.base.model(
+        masked = dense.base.model(
             input_ids=row.input_ids,
             position_ids=row.position_ids,
             attention_mask=torch.ones_like(row.input_ids),
             use_cache=False,
         ).last_hidden_state[0, row.predictors]
-        assert float((masked - exact.hidden(row)).abs().max()) > 1e-3
+        assert float((masked - dense.hidden(row)).abs().max()) > 1e-3
+
+
+def test_the_longest_row_to_come_is_found_over_all_steps() -> None:
+    steps = [make_examples((20, 1), (9, 1), (8, 1)), make_examples((16, 1), (14, 1)), make_examples((3, 1))]
+    found = longest_row(steps, budget=30)
+    assert [one.num_tokens for one in found] == [16, 14]
+    assert [one.num_tokens for one in longest_row(steps, budget=10)] == [20]
 
 
 def test_no_example_predicts_its_neighbours_first_token(vision: Vision) -> None:
