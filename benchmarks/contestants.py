@@ -29,7 +29,7 @@ LEARNING_RATE = 1e-5
 
 
 @dataclass
-class Clock(TrainerCallback):  # type: ignore[misc]
+class Clock(TrainerCallback):
     """Seconds of each step, and the gradient before the last one."""
 
     parameters: dict[str, torch.nn.Parameter]
@@ -71,12 +71,12 @@ class Ours:
         keep.remove()
 
 
-class _InOrder(Trainer):  # type: ignore[misc]
+class _InOrder(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return SequentialSampler(train_dataset)
 
 
-class _InOrderSFT(SFTTrainer):  # type: ignore[misc]
+class _InOrderSFT(SFTTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return SequentialSampler(train_dataset)
 

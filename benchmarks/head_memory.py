@@ -1,6 +1,6 @@
 """Peak memory and time of the loss over a vocabulary of 151,936: ours, all logits, and what others have for it.
 
-    python -m benchmarks.head_memory [--json FILE]
+    python benchmarks/head_memory.py [--json FILE]
 
 Forward and backward of one row: 2,048 tokens, 35 % of them targets, hidden size 512, one thread. Each contestant works
 in a process of its own, several times in turn with the others; the peak is the resident set's above what it was
@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear_cross_entropy
 from torch.utils.checkpoint import checkpoint
 from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE, _ChunkedLogProbFunction
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.table import Row, arguments, machine, report, row
 from worker.trainer.losses import target_cross_entropy
@@ -54,7 +56,7 @@ def recomputed_chunks(hidden_NH: Tensor, head_VH: Tensor, labels_N: Tensor, at_N
     def part(hidden: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy((hidden @ head_VH.T).float(), labels, reduction="sum")
 
-    chunks = zip(hidden_NH[at_N].split(CHUNK), labels_N[at_N].split(CHUNK), strict=True)
+    chunks = zip(torch.split(hidden_NH[at_N], CHUNK), torch.split(labels_N[at_N], CHUNK), strict=True)
     sums = [checkpoint(part, hidden, labels, use_reentrant=False) for hidden, labels in chunks]
     return torch.stack(sums).sum() / len(at_N)
 
@@ -88,7 +90,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("NAME", "DTYPE"), help=argparse.SUPPRESS)
     given = arguments(__doc__, parser)
     if given.one:
-        print(json.dumps(measure_here(*given.one, SIZE)))
+        name, dtype = given.one
+        print(json.dumps(measure_here(name, dtype, SIZE)))
     else:
         report(measure(given.shrink), given.json)
 

