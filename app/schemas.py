@@ -43,7 +43,7 @@ class TrainingConfig(BaseModel):
     warmup_ratio: float = Field(0.03, ge=0, le=1)
     warmup_steps: int | None = Field(None, ge=0, le=10**9)
     weight_decay: float = Field(0.0, ge=0, le=1)
-    max_grad_norm: float = Field(1.0, gt=0, le=10**6)
+    max_grad_norm: float = Field(1.0, gt=0, le=10**12)
     max_length: int = Field(2048, ge=16, le=262_144)
     truncation: Literal["drop", "left", "right"] = "drop"
     use_qlora: bool = True

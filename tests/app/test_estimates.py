@@ -12,7 +12,7 @@ GIB = 2**30
 
 def gpu_lane(center: Center, gib: float, used: float = 0, name: str = "NVIDIA GeForce RTX 4090") -> None:
     """A lane with one card of that memory, as a worker registers and beats it."""
-    worker = center.worker("gpu0", f"node of {gib}")
+    worker = center.worker("gpu0", f"node-of-{gib}")
     worker.beat({"vram_used": used * GIB, "vram_total": gib * GIB, "ram_used": 0, "ram_total": 64 * GIB})
     with center.database.write() as session:
         lane = session.exec(select(Lane).order_by(col(Lane.id).desc())).first()
@@ -21,7 +21,7 @@ def gpu_lane(center: Center, gib: float, used: float = 0, name: str = "NVIDIA Ge
 
 
 def cpu_lane(center: Center, gib: float) -> None:
-    center.worker("cpu", f"node of {gib}").beat({"ram_used": GIB, "ram_total": (gib + 1) * GIB})
+    center.worker("cpu", f"node-of-{gib}").beat({"ram_used": GIB, "ram_total": (gib + 1) * GIB})
 
 
 def asked(center: Center, model: str = REAL, num_rows: int = 100, **config: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def plan_memory(job: Job, data: Data, device: torch.device) -> MemoryPlan:
     plan = make_plan(config, lengths, geometry, available, on_gpu)
     if plan.fits is False and available is not None:
         raise does_not_fit(plan, available, would_fit(config, lengths, geometry, available, on_gpu))
-    job.events.log(sentence(plan, geometry, available))
+    job.events.log(sentence(plan, geometry, available, on_gpu))
     return plan
 
 
@@ -46,9 +46,9 @@ def lengths_of(examples: list[Example]) -> Lengths:
     )
 
 
-def sentence(plan: MemoryPlan, geometry: Geometry, available: int | None) -> str:
+def sentence(plan: MemoryPlan, geometry: Geometry, available: int | None, on_gpu: bool) -> str:
     free = "an unknown amount" if available is None else f"{available / GIB:.1f} GB"
-    also = ". A bf16 base would fit as well: use_qlora false is faster" if plan.bf16_fits else ""
+    also = ". A bf16 base would fit as well: use_qlora false is faster" if on_gpu and plan.bf16_fits else ""
     return (
         f"Memory plan: {plan.memory.total / GIB:.2f} GB of {free} free, rows of up to {plan.row_tokens:,} tokens, "
         f"{plan.checkpointed_layers} of {geometry.layers} layers recomputed{also}"

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from app.estimate import CHUNK
+from app.geometry import BUILT_IN
+from app.planner import make_plan
+from app.schemas import TrainingConfig
 from tests.tiny import CPU, conversation, make_examples, make_job, of_kind, picture_conversation, run_job
 from worker.trainer import losses, memory, plan, run
 from worker.trainer.memory import free_memory
 from worker.trainer.model import load_base, set_vision_aside
-from worker.trainer.plan import lengths_of
+from worker.trainer.plan import lengths_of, sentence
 
 RECORDS = [conversation(i) for i in range(12)]
 
@@ -40,6 +43,15 @@ def test_the_plan_is_said_resolved_measured_and_kept(model_dir: Path, tmp_path: 
     kept = manifest["memory"]
     assert kept["planned"]["total"] == manifest["resolved"]["planned_memory"] > 0
     assert kept["measured_peak"] >= 0
+
+
+@pytest.mark.parametrize(("gib", "on_gpu", "said"), [(24, True, True), (12, True, False), (24, False, False)])
+def test_a_bf16_base_is_offered_where_a_card_has_room_for_it(gib: int, on_gpu: bool, said: bool) -> None:
+    real, available = BUILT_IN["Qwen/Qwen3-VL-8B-Instruct"], gib * 2**30
+    found = make_plan(TrainingConfig(), lengths_of(make_examples((600, 200))), real, available, on_gpu)
+    text = sentence(found, real, available, on_gpu)
+    assert ("use_qlora false" in text) == said
+    assert f"of {gib}.0 GB free" in text
 
 
 def test_a_job_that_cannot_fit_is_refused_before_the_weights_are_read(
