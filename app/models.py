@@ -1,11 +1,13 @@
 """The tables, and the states a job may go through (the one table of allowed transitions)."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Dialect, Index, MetaData, TypeDecorator, UniqueConstraint
+from sqlalchemy import JSON, Column, Index, MetaData, UniqueConstraint
 from sqlmodel import Field, SQLModel
+
+from app.columns import json_field, moment
 
 SQLModel.metadata = MetaData(
     naming_convention={
@@ -16,35 +18,6 @@ SQLModel.metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite keeps no time zone, so it is put back when a row is read."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.astimezone(UTC).replace(tzinfo=None) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value else None
-
-
-def moment(nullable: bool = True, index: bool = False) -> Any:
-    if nullable:
-        return Field(default=None, sa_type=UtcDateTime, nullable=True, index=index)
-    return Field(default_factory=utc_now, sa_type=UtcDateTime, nullable=False, index=index)
-
-
-def json_field(default: Any = None) -> Any:
-    if default is None:
-        return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
-    return Field(default_factory=default, sa_column=Column(JSON, nullable=False))
 
 
 class JobState(StrEnum):
@@ -90,6 +63,7 @@ class Dataset(SQLModel, table=True):
     progress: float = 0.0
     error: str | None = None
     created_at: datetime = moment(nullable=False)
+    trashed_at: datetime | None = moment()
 
 
 class Finding(SQLModel, table=True):
@@ -127,6 +101,12 @@ class Job(SQLModel, table=True):
     lane_id: int | None = Field(default=None, foreign_key="lane.id")
     lease_until: float | None = None
     fresh_start: bool = False
+    needs: dict[str, Any] | None = json_field()  # gpus, memory (bytes of one GPU), labels, node
+    depends_on: list[int] = json_field(list)
+    start_after: datetime | None = moment()
+    max_duration_s: float | None = None
+    sample_asked: bool = False
+    makes_way_for: int | None = None  # the job it was preempted for; no foreign key, both are jobs
     faults: int = 0
     retries: int = 5
     last_fault: dict[str, Any] | None = json_field()
@@ -140,6 +120,7 @@ class Job(SQLModel, table=True):
     created_at: datetime = moment(nullable=False)
     started_at: datetime | None = moment()
     ended_at: datetime | None = moment()
+    trashed_at: datetime | None = moment()
 
 
 class Attempt(SQLModel, table=True):
@@ -155,6 +136,7 @@ class Attempt(SQLModel, table=True):
     reported: bool = False  # its worker itself told the end; one that lost the job never did
     outcome: str | None = None
     error: dict[str, Any] | None = json_field()
+    black_box: dict[str, Any] | None = json_field()  # what was last seen of an attempt that ended badly
     started_at: datetime = moment(nullable=False)
     ended_at: datetime | None = moment()
 
@@ -227,6 +209,7 @@ class Checkpoint(SQLModel, table=True):
     superseded: bool = False
     retired: bool = False
     created_at: datetime = moment(nullable=False)
+    trashed_at: datetime | None = moment()
 
 
 class Adapter(SQLModel, table=True):
@@ -240,12 +223,16 @@ class Adapter(SQLModel, table=True):
     files: list[dict[str, Any]] = json_field(list)
     manifest: dict[str, Any] = json_field(dict)
     created_at: datetime = moment(nullable=False)
+    trashed_at: datetime | None = moment()
 
 
 class Node(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)
     versions: dict[str, Any] = json_field(dict)
+    address: str | None = None
+    clock_skew_s: float | None = None  # its clock less ours
+    left_at: datetime | None = moment()
     created_at: datetime = moment(nullable=False)
     last_seen_at: datetime = moment(nullable=False)
 
@@ -257,6 +244,7 @@ class Lane(SQLModel, table=True):
     name: str
     kind: str = "cpu"
     gpus: list[dict[str, Any]] = json_field(list)
+    labels: list[str] = json_field(list)
     telemetry: dict[str, Any] | None = json_field()
     draining: bool = False
     idle: bool = True
@@ -286,3 +274,11 @@ class Mark(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     value: int
+
+
+class Setting(SQLModel, table=True):
+    """What a person set for the whole control center while it ran: the queue's pause, quiet hours, retention."""
+
+    name: str = Field(primary_key=True)
+    value: Any = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    changed_at: datetime = moment(nullable=False)

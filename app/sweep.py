@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from sqlmodel import Session, col, delete
 
+from app.columns import utc_now
 from app.db import Database
-from app.models import Nonce, utc_now
+from app.models import Nonce
 from app.queue import Waker
 from app.services import attempts, checkpoints, events, jobs, nodes
 from app.storage import Storage

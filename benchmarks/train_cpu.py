@@ -3,8 +3,9 @@
     python benchmarks/train_cpu.py [--json FILE]
 
 The same model (7 M parameters, Qwen3-VL's classes, NF4 with double quantization, LoRA r=32, every layer recomputed)
-and the same examples for all, of 40 and of 350 tokens on the average. All take turns, round by round, and medians
-count. Their gradients are compared: TRL keeps a quantized model's adapter in bf16, so its own are off by rounding.
+and the same examples for all, of 40 and of 350 tokens on the average. All take turns, round by round; medians of
+the processor's seconds count. Their gradients are compared: TRL keeps a quantized model's adapter in bf16, so its own
+are off by rounding.
 """
 
 import sys
@@ -31,8 +32,8 @@ from worker.trainer.tiny import tiny_config, tiny_weights, token_ids, write_sett
 
 CPU = torch.device("cpu")
 STEP = 8
-# Mean tokens of an example -> ratio to Hugging Face's Trainer, and steps a round.
-MARKS, STEPS = {40: 2.5, 350: 1.2}, {40: 3, 350: 1}
+# Mean tokens of an example -> ratio to Hugging Face's Trainer; rounds and steps of a round.
+MARKS, ROUNDS = {40: 2.5, 350: 1.2}, {40: (5, 3), 350: (3, 1)}
 # Lengths of a step as they come: some are half as long as the mean, some twice.
 SPREAD = (0.5, 0.65, 0.8, 0.9, 1.0, 1.1, 1.35, 1.7)
 TARGETS = 0.3
@@ -58,7 +59,7 @@ def measure(folder: Path, shrink: bool) -> list[Row]:
     model = build_model(folder / "model", *(SHRUNK if shrink else SIZE))
     rows = [machine()]
     for mean in (6,) if shrink else tuple(MARKS):
-        found = race(contestants(model, make_step(mean), folder), 1 if shrink else 7, STEPS.get(mean, 1))
+        found = race(contestants(model, make_step(mean), folder), *ROUNDS.get(mean, (1, 1)))
         rows += rows_of(mean, found)
     return rows
 

@@ -8,7 +8,6 @@ bf16; the original's recipe (Hugging Face's Trainer, batch 1 x 8, SDPA, the stoc
 Less than 8 minutes: what is left when the time is over is left out, and said. So is what does not fit.
 """
 
-import gc
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from app.estimate import Demand, flops_per_token, memory
 from app.geometry import Geometry, read_geometry
 from app.schemas import TrainingConfig
 from benchmarks.contestants import TRL, HuggingFace, Ours
+from benchmarks.device import free_memory, matrix_rate
 from benchmarks.dry_run import GEOMETRY_8B
 from benchmarks.random_model import random_base
 from benchmarks.table import Row, arguments, machine, report, row
@@ -187,11 +187,10 @@ class Cells:
     def original(self) -> None:
         """Last, as the preparation turns embedding, head and norms into fp32 for good."""
         prepare_model_for_kbit_training(self.trainee.base, use_gradient_checkpointing=False)
-        for one in self.trainee.parameters.values():
-            one.data = one.data.float()
-            one.requires_grad_(True)
         for name, one in self.trainee.peft.named_parameters():
-            one.requires_grad_("lora_" in name)
+            if "lora_" in name:
+                one.data = one.data.float()  # TRL has them in bf16
+                one.requires_grad_(True)
         bf16 = self.bench.device.type == "cuda"
         for mean in self.bench.means:
             examples = make_step(mean, self.bench.sizes.vocab)
@@ -275,30 +274,6 @@ def make_step(mean: int, vocabulary: int) -> list[Example]:
     for one in examples:
         one.ids.remainder_(min(500, vocabulary))
     return examples
-
-
-def matrix_rate(device: torch.device, size: int) -> float:
-    """FLOP/s of a square product in bf16; the fastest of some."""
-    left, right = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
-    best = float("inf")
-    for _ in range(12):
-        _wait(device)
-        started = time.perf_counter()
-        left @ right
-        _wait(device)
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
-
-
-def free_memory(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _say(text: str, level: str = "info") -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from app.columns import utc_now
 from app.db import announce_work
 from app.errors import Fenced
-from app.models import HELD, Adapter, Attempt, Checkpoint, Dataset, Event, Job, JobState, Lane, utc_now
+from app.models import HELD, Adapter, Attempt, Checkpoint, Dataset, Event, Job, JobState, Lane
 from app.services import adapters, control, events, ingest, jobs, parents
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import Session, col, delete, select
 
+from app.columns import utc_now
 from app.errors import WrongInput
-from app.models import Attempt, Checkpoint, Event, Job, JobState, Metric, utc_now
+from app.models import Attempt, Checkpoint, Event, Job, JobState, Metric
 from app.services import checkpoints, events, jobs
 
 KINDS = frozenset({"step", "eval", "sample", "checkpoint", "state", "log", "advice"})

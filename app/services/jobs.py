@@ -7,10 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import func, or_, tuple_
 from sqlmodel import Session, col, select
 
+from app.columns import utc_now
 from app.db import announce_work
 from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
-from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node, utc_now
+from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
 from app.services import events, parents
 from app.services.base_models import BaseModels

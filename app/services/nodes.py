@@ -6,10 +6,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
+from app.columns import utc_now
 from app.db import announce_work
 from app.errors import NotFound
 from app.hub import iso
-from app.models import HELD, Job, Lane, Node, utc_now
+from app.models import HELD, Job, Lane, Node
 from app.services import attempts, events
 
 BEAT_S = 1.0

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.columns import utc_now
 from app.hub import RING, Entry, Hub
-from app.models import utc_now
 from app.routes import stream as streaming
 from app.services import events
 from tests.factories import Center, Claim

@@ -15,7 +15,6 @@ LONGEST_FUNCTION = 60
 LONGEST_CRUX = 120
 
 LARGE_FILES: dict[str, str] = {
-    "benchmarks/train_gpu.py": "a script for one machine, read from top to bottom",
     "static/css/app.css": "one hand-written style sheet; the browser fetches it once",
 }
 
