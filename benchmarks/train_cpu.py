@@ -4,18 +4,20 @@
 
 The same model (7 M parameters, Qwen3-VL's classes, NF4 with double quantization, LoRA r=32, every layer recomputed)
 and the same examples for all, of 40 and of 350 tokens on the average. All take turns, round by round; medians of
-the processor's seconds count. Their gradients are compared: TRL keeps a quantized model's adapter in bf16, so its own
-are off by rounding.
+the processor's seconds count. Their gradients are compared as well, on the same model computing in fp32, where
+rounding hides no difference; TRL keeps a quantized model's adapter in bf16, so its own are off by that.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from safetensors.torch import save_file
+from torch import nn
 from transformers import Qwen3VLConfig
 from transformers.utils import logging as transformers_logging
 
@@ -59,47 +61,57 @@ def measure(folder: Path, shrink: bool) -> list[Row]:
     model = build_model(folder / "model", *(SHRUNK if shrink else SIZE))
     rows = [machine()]
     for mean in (6,) if shrink else tuple(MARKS):
-        found = race(contestants(model, make_step(mean), folder), *ROUNDS.get(mean, (1, 1)))
-        rows += rows_of(mean, found)
+        seconds = race(contestants(model, make_step(mean), folder), *ROUNDS.get(mean, (1, 1)))
+        rows += rows_of(mean, seconds, compare(contestants(model, make_step(mean), folder, precise=True)))
     return rows
 
 
-def contestants(model: Path, examples: list[Example], folder: Path) -> dict[str, Contestant]:
+def contestants(model: Path, examples: list[Example], folder: Path, precise: bool = False) -> dict[str, Contestant]:
     """Each with a model of its own, the same weights in all of them."""
     tokenizer, vision = model / "tokenizer.json", Vision(model)
+
+    def trl(**more: Any) -> TRL:
+        return TRL(make_trainee(model, precise), examples, folder, tokenizer, **more)
+
     return {
-        "ours": Ours(make_trainee(model), examples, vision, ROW_TOKENS_CPU),
-        "HF Trainer, 1 x 8": HuggingFace(make_trainee(model), examples, folder),
-        "TRL, 1 x 8": TRL(make_trainee(model), examples, folder, tokenizer),
-        "TRL, 8 padded": TRL(make_trainee(model), examples, folder, tokenizer, batch=STEP),
-        "TRL, 8 padding-free": TRL(make_trainee(model), examples, folder, tokenizer, batch=STEP, padding_free=True),
+        "ours": Ours(make_trainee(model, precise), examples, vision, ROW_TOKENS_CPU),
+        "HF Trainer, 1 x 8": HuggingFace(make_trainee(model, precise), examples, folder),
+        "TRL, 1 x 8": trl(),
+        "TRL, 8 padded": trl(batch=STEP),
+        "TRL, 8 padding-free": trl(batch=STEP, padding_free=True),
     }
 
 
-def race(found: dict[str, Contestant], rounds: int, steps: int) -> dict[str, tuple[float, float]]:
-    """Name -> (median seconds of a step, how far its gradient is from the Trainer's). The first round warms up."""
+def race(found: dict[str, Contestant], rounds: int, steps: int) -> dict[str, float]:
+    """Name -> median seconds of a step. The first round warms up."""
     for one in found.values():
         one.steps(1)
-    wanted = found["HF Trainer, 1 x 8"].clock.gradient
-    off = {name: relative(one.clock.gradient, wanted) for name, one in found.items()}
     for _ in range(rounds):
         for one in found.values():
             one.steps(steps)
-    return {name: (median(one.clock.seconds[1:]), off[name]) for name, one in found.items()}
+    return {name: median(one.clock.seconds[1:]) for name, one in found.items()}
 
 
-def rows_of(mean: int, found: dict[str, tuple[float, float]]) -> list[Row]:
-    rate = {name: STEP / seconds for name, (seconds, _) in found.items()}
-    best = max((name for name in found if name.startswith("TRL")), key=lambda name: rate[name])
+def compare(found: dict[str, Contestant]) -> dict[str, float]:
+    """Name -> how far the gradient of its first step is from the Trainer's."""
+    for one in found.values():
+        one.steps(1)
+    wanted = found["HF Trainer, 1 x 8"].clock.gradient
+    return {name: relative(one.clock.gradient, wanted) for name, one in found.items()}
+
+
+def rows_of(mean: int, seconds: dict[str, float], off: dict[str, float]) -> list[Row]:
+    rate = {name: STEP / one for name, one in seconds.items()}
+    best = max((name for name in rate if name.startswith("TRL")), key=lambda name: rate[name])
     about = f"{mean} tokens:"
     rows = [
         row(f"{about} ours; peer: {peer}", rate["ours"], "examples/s", mark=mark, peer=rate[peer])
         for peer, mark in (("HF Trainer, 1 x 8", MARKS.get(mean)), (best, 1.0))
     ]
-    rows += [row(f"{about} {name}", seconds, "s/step", "lower") for name, (seconds, _) in found.items()]
+    rows += [row(f"{about} {name}", one, "s/step", "lower") for name, one in seconds.items()]
     return rows + [
-        row(f"{about} gradient of {name}, off the Trainer's by", off, "relative", "lower")
-        for name, (_, off) in found.items()
+        row(f"{about} gradient of {name} in fp32, off the Trainer's by", one, "relative", "lower")
+        for name, one in off.items()
     ]
 
 
@@ -117,7 +129,7 @@ def make_example(line: int, num_tokens: int, num_targets: int, generator: torch.
     return Example(line, torch.randint(10, 500, (num_tokens,), generator=generator, dtype=torch.int32), targets)
 
 
-def make_trainee(model: Path) -> Trainee:
+def make_trainee(model: Path, precise: bool) -> Trainee:
     """The adapter's second matrices are drawn as well: from zeros, half of all gradients would be zero."""
     torch.manual_seed(1)
     trainee = add_lora(load_base(model, True, CPU), TrainingConfig(lora_dropout=0.0), CPU)
@@ -126,7 +138,19 @@ def make_trainee(model: Path) -> Trainee:
         for name, one in trainee.parameters.items():
             if "lora_B" in name:
                 one.normal_(std=0.02)
+    if precise:
+        compute_in_fp32(trainee.base)
     return trainee
+
+
+def compute_in_fp32(base: nn.Module) -> None:
+    """The weights stay in 4 bits; what is computed with them, and all the others, are fp32."""
+    for module in base.modules():
+        if isinstance(module, Linear4bit):
+            module.compute_dtype, module.compute_type_is_set = torch.float32, True
+            continue
+        for one in module.parameters(recurse=False):
+            one.data = one.data.float()
 
 
 def build_model(folder: Path, layers: int, hidden: int, heads: int) -> Path:

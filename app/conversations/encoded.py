@@ -16,10 +16,10 @@ class ImageSpan(msgspec.Struct, frozen=True):
 
 
 class Encoded(msgspec.Struct, frozen=True):
-    """Token ids of one conversation. `target_mask[i]` is true where token i has loss (labels are not shifted)."""
+    """Token ids of one conversation. `target_mask[i]` is 1 where token i has loss, else 0 (labels are not shifted)."""
 
     ids: list[int]
-    target_mask: list[bool]
+    target_mask: bytes
     images: tuple[ImageSpan, ...] = ()
 
     @property

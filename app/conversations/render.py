@@ -28,6 +28,7 @@ TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 VISION_START, IMAGE_PAD, VISION_END = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
 NEEDED_SPECIALS = (TURN_START, TURN_END, VISION_START, IMAGE_PAD, VISION_END)
 MARK = "\ufdd1"
+LEARNED, CONTEXT = b"\x01", b"\x00"
 # A template is code from elsewhere: it may fail by a rule of the sandbox or like any Python expression.
 TEMPLATE_ERRORS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -112,7 +113,7 @@ class Renderer:
         pieces = self._pieces(prompt, add_generation_prompt=True)
         known = self._tokenize(piece.text for piece in pieces if not piece.special)
         encoded = self._assemble(pieces, known, prompt, "all_answers", rules)
-        return Encoded(encoded.ids, [False] * len(encoded.ids), encoded.images)
+        return Encoded(encoded.ids, bytes(len(encoded.ids)), encoded.images)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
@@ -187,7 +188,7 @@ class Renderer:
     ) -> Encoded:
         trained = max((piece.answer for piece in pieces), default=-1) if train_on == "last_answer" else 0
         ids: list[int] = []
-        mask: list[bool] = []
+        mask = bytearray()
         spans: list[ImageSpan] = []
         images = iter(conversation.images)
         for piece in pieces:
@@ -199,8 +200,8 @@ class Renderer:
                 # The border tokens beside the placeholders are the image's as well: a cut must keep them together.
                 spans.append(ImageSpan(image, grid, len(ids) - 1, len(ids) + len(added) + 1))
             ids += added
-            mask += [0 <= trained <= piece.answer] * len(added)
-        return Encoded(ids, mask, tuple(spans))
+            mask += (LEARNED if 0 <= trained <= piece.answer else CONTEXT) * len(added)
+        return Encoded(ids, bytes(mask), tuple(spans))
 
 
 def _answer_apart(chunk: str, answer: str, number: int) -> list[Piece]:

@@ -3,7 +3,7 @@
     row        [a a a a | b b | c c c]     text positions 0 1 2 3 0 1 0 1 2
     segments    4 2 3                      found once a row, where the text positions do not go on by one
     CUDA        one `varlen_attn` over all segments
-    elsewhere   causal attention segment by segment
+    elsewhere   causal attention segment by segment; with its scores written out where they are small
 
 Only the text model uses it. What is not a packed row (a batch of prompts, one more token behind a cache) goes to
 transformers' own SDPA, with the mask made for that.
@@ -25,6 +25,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 PACKED, DENSE = "packed", "sdpa"
+# Heads x T x T: up to there a segment's scores may stand in memory, 64 MB in fp32.
+MOST_SCORES = 1 << 24
 # The kernel shares key heads among groups of query heads by itself; from torch 2.12 on it wants to be told.
 _ATTEND: Callable[..., Any] = varlen_attn
 if "enable_gqa" in signature(varlen_attn).parameters:
@@ -102,11 +104,30 @@ def _one_by_one(
     query: Tensor, key: Tensor, value: Tensor, segments: Segments, dropout: float, scaling: float | None
 ) -> Tensor:
     lengths = list(segments.lengths)
-    parts = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True)
-        for q, k, v in zip(*(torch.split(one, lengths, dim=2) for one in (query, key, value)), strict=True)
-    ]
+    split = (torch.split(one, lengths, dim=2) for one in (query, key, value))
+    parts = [_attend(q, k, v, dropout, scaling) for q, k, v in zip(*split, strict=True)]
     return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float, scaling: float | None) -> Tensor:
+    num_scores = query.shape[1] * query.shape[2] ** 2
+    if query.is_cuda or dropout or num_scores > MOST_SCORES:
+        return scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
+        )
+    return _with_scores(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
+
+
+def _with_scores(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """By the textbook, in fp32 at least: on a CPU torch's fused kernel takes up to four times as long to go back."""
+    shape, (_, key_heads, num_tokens, _) = query.shape, key.shape
+    precise = torch.promote_types(query.dtype, torch.float32)
+    # The query heads that share a key head, one below the other.
+    grouped = query.to(precise).reshape(1, key_heads, -1, shape[-1])
+    scores = (grouped @ key.to(precise).transpose(-1, -2) * scaling).view(1, key_heads, -1, num_tokens, num_tokens)
+    later = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=query.device).triu(1)
+    weights = scores.masked_fill(later, float("-inf")).softmax(-1).view(1, key_heads, -1, num_tokens)
+    return (weights @ value.to(precise)).view(shape).to(query.dtype)
 
 
 def packed_mask(*, batch_size: int, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:

@@ -24,13 +24,16 @@ class _TargetCrossEntropy(torch.autograd.Function):
             part = slice(start, start + chunk)
             labels, scale = labels_N[part], scale_N[part].to(precise)
             logits = (hidden_NH[part] @ head_VH.T).to(precise)
-            log_z = logits.logsumexp(dim=1)
             own = logits.gather(1, labels[:, None]).squeeze(1)
-            total += ((log_z - own) * scale).sum()
+            # In place: a second [chunk, V] tensor, which logsumexp would make, is half of all the memory there is.
+            most = logits.amax(dim=1, keepdim=True)
+            soft = logits.sub_(most).exp_()
+            sums = soft.sum(dim=1, keepdim=True)
+            total += ((sums.log() + most).squeeze(1).sub_(own) * scale).sum()
             if grad_NH is not None:
-                soft = logits.sub_(log_z[:, None]).exp_()
-                soft[torch.arange(len(labels), device=labels.device), labels] -= 1
-                grad_NH[part] = soft.mul_(scale[:, None]).to(head_VH.dtype) @ head_VH
+                soft.mul_(scale[:, None] / sums)
+                soft[torch.arange(len(labels), device=labels.device), labels] -= scale
+                grad_NH[part] = soft.to(head_VH.dtype) @ head_VH
         ctx.save_for_backward(*([] if grad_NH is None else [grad_NH]))
         return total
 

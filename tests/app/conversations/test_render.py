@@ -129,7 +129,7 @@ def test_targets_of_200_records_of_field_data(renderer: Renderer) -> None:
 def test_the_line_break_behind_the_end_token_is_not_a_target(renderer: Renderer) -> None:
     encoded = renderer.encode(talk(("user", "q"), ("assistant", "a")))
     assert encoded.ids[-2] == renderer.eos_id
-    assert encoded.target_mask[-3:] == [True, True, False]
+    assert list(encoded.target_mask[-3:]) == [1, 1, 0]
 
 
 def test_only_the_last_answer_is_trained_on_request(renderer: Renderer) -> None:
