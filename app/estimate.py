@@ -6,7 +6,7 @@ of a row, P trained parameters:
     weights      N x 0.516 in NF4 (half a byte, a byte a block of 64, four bytes 256 blocks) or N x 2, both tables 2VH
     adapter      P x 8: fp32 weights and gradients         optimizer  P x 2 in 8 bits, P x 8 in fp32
     activations  2TH for each recomputed layer, all that is kept for each other one, and the layer at work
-    head         logits of one chunk of targets, 10 bytes each, where that is more than the layer at work takes
+    head         logits of one chunk of targets, and of a block of it in fp32, where that is more than the layer at work
     images       what the vision tower needs while it looks, and its weights are on the card only then
 """
 
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from app.geometry import Geometry
 
 NF4_BYTES, HALF_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256), 2.0
-CHUNK, LOGIT_BYTES = 256, 10
+# As the trainer's loss has them: bytes of a chunk's logits in bf16, and rows of it that stand in fp32, twice at most.
+CHUNK_BYTES, BLOCK = 256 << 20, 64
 # On a CPU the products of the adapter are made in fp32, dropout's masks too.
 CPU_FACTOR = 2.0
 # What a row costs whatever its length, in tokens: weights are unpacked and thousands of kernels started.
@@ -114,7 +115,8 @@ def _activations(geometry: Geometry, demand: Demand) -> tuple[float, float]:
 
 def _head(geometry: Geometry, demand: Demand) -> float:
     targets = math.ceil(demand.row_tokens * demand.target_share)
-    return min(CHUNK, targets) * geometry.vocab * LOGIT_BYTES + targets * geometry.hidden * 4
+    chunk = min(CHUNK_BYTES, targets * geometry.vocab * 2)
+    return chunk + min(BLOCK, targets) * geometry.vocab * 8 + targets * geometry.hidden * 4
 
 
 def _images(geometry: Geometry, demand: Demand) -> float:

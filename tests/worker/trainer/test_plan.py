@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.estimate import CHUNK
+from app.estimate import BLOCK, CHUNK_BYTES
 from app.geometry import BUILT_IN
 from app.planner import make_plan
 from app.schemas import TrainingConfig
@@ -19,7 +19,7 @@ RECORDS = [conversation(i) for i in range(12)]
 
 
 def test_the_formula_counts_chunks_as_the_loss_makes_them() -> None:
-    assert CHUNK == losses.CHUNK
+    assert (CHUNK_BYTES, BLOCK) == (losses.CHUNK_BYTES, losses.BLOCK)
 
 
 def test_lengths_are_those_of_all_examples() -> None:
