@@ -1,5 +1,6 @@
 """The workers' API: register, claim, beat, files, end. Every call for a job carries its attempt and claim token."""
 
+import time
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -26,6 +27,11 @@ class NodeBeat(BaseModel):
     lane: str
     telemetry: dict[str, Any] | None = None
     draining: bool = False
+    time: nodes.Clock | None = None
+
+
+class LeaveBody(BaseModel):
+    lane: str
 
 
 class ClaimBody(BaseModel):
@@ -73,17 +79,35 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 
 
 @router.post("/nodes")
-def register_node(database: DatabaseDep, settings: SettingsDep, body: nodes.NewNode) -> dict[str, Any]:
+def register_node(
+    request: Request, database: DatabaseDep, settings: SettingsDep, body: nodes.NewNode
+) -> dict[str, Any]:
+    skew_s, address = _skew(body.time), request.client.host if request.client else None
     with database.write() as session:
-        node, lanes = nodes.register(session, body)
+        node, lanes = nodes.register(session, body, skew_s, address)
         shown = [{"id": lane.id, "name": lane.name, "queue": nodes.queue_name(node, lane)} for lane in lanes]
         return {"id": node.id, "lanes": shown, "lease_s": settings.lease_s, "beat_s": nodes.BEAT_S}
 
 
 @router.post("/nodes/{node_id}/beat")
 def beat_node(database: DatabaseDep, node_id: int, body: NodeBeat) -> dict[str, Any]:
+    """`{"drain": true}` where a person wants the node to take no more jobs."""
+    skew_s = _skew(body.time)
     with database.write() as session:
-        nodes.beat(session, nodes.get_lane(session, node_id, body.lane), body.telemetry, body.draining)
+        lane = nodes.get_lane(session, node_id, body.lane)
+        return nodes.beat(session, lane, body.telemetry, body.draining, skew_s)
+
+
+def _skew(told: float | None) -> float | None:
+    """The worker's clock less ours; measured before waiting for the writer's turn."""
+    return None if told is None else told - time.time()
+
+
+@router.post("/nodes/{node_id}/leave")
+def leave_node(database: DatabaseDep, node_id: int, body: LeaveBody) -> dict[str, Any]:
+    """The last word of a lane whose worker ends in good order."""
+    with database.write() as session:
+        nodes.leave(session, nodes.get_lane(session, node_id, body.lane))
         return {}
 
 
