@@ -233,6 +233,7 @@ class Node(SQLModel, table=True):
     versions: dict[str, Any] = json_field(dict)
     address: str | None = None
     clock_skew_s: float | None = None  # its clock less ours
+    instance: str | None = None  # which machine it is: two with one name would take each other's jobs
     drain_asked: bool = False  # a person wants its lanes to take no more jobs
     left_at: datetime | None = moment()
     created_at: datetime = moment(nullable=False)

@@ -1,16 +1,20 @@
 """This machine as the control center knows it: registration and the beat of one lane, from the Celery parent."""
 
 import logging
+import os
 import platform
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from app.config import Settings
 from app.gpus import Gpu
 from app.versions import PACKAGE, installed
 from worker.client import FORBIDDEN_BY_STATE, UNKNOWN, Client, Refused, ServerAway
+from worker.files import link_or_copy
 from worker.telemetry import Telemetry
 
 log = logging.getLogger("worker.node")
@@ -29,7 +33,24 @@ def describe_node(settings: Settings, gpus: Sequence[Gpu]) -> dict[str, Any]:
         "gpus": [{"name": gpu.name, "memory": gpu.memory} for gpu in gpus],
         "labels": settings.label_list,
     }
-    return {"name": settings.node_name, "versions": _versions(), "lanes": [lane], "time": time.time()}
+    told = {"name": settings.node_name, "versions": _versions(), "lanes": [lane], "time": time.time()}
+    return told | {"instance": instance_of(settings.work_path.absolute())}
+
+
+def instance_of(work: Path) -> str | None:
+    """What tells this work directory from those of other machines of the same name; made on its first use."""
+    place, own = work / "instance", work / f".instance-{os.getpid()}"
+    try:
+        if not place.exists():
+            work.mkdir(mode=0o700, parents=True, exist_ok=True)
+            own.write_text(uuid.uuid4().hex)
+            # Lanes that start together agree on the one that was first.
+            link_or_copy(own, place)
+            own.unlink()
+        return place.read_text().strip()
+    except OSError:
+        # The first job will say that nothing can be written here.
+        return None
 
 
 def _versions() -> dict[str, str]:

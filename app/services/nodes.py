@@ -30,6 +30,10 @@ class OtherVersion(Conflict):
     code = "other_version"
 
 
+class NameTaken(Conflict):
+    code = "name_taken"
+
+
 class NewLane(BaseModel):
     name: str = Field(min_length=1, max_length=100, pattern=LANE_NAME)
     kind: str = "cpu"
@@ -45,6 +49,7 @@ class NewNode(BaseModel):
     name: str = Field(min_length=1, max_length=200, pattern=NAME)
     versions: dict[str, Any] = Field(default_factory=dict)
     lanes: list[NewLane] = Field(min_length=1, max_length=64)
+    instance: str | None = Field(None, max_length=100)
     time: Clock | None = None
 
 
@@ -55,12 +60,14 @@ def queue_name(node: Node, lane: Lane) -> str:
 def register(
     session: Session, new: NewNode, skew_s: float | None = None, address: str | None = None
 ) -> tuple[Node, list[Lane]]:
-    """Make or renew a node and the lanes named; raises `OtherVersion`.
+    """Make or renew a node and the lanes named; raises `OtherVersion` or `NameTaken`.
 
     A job that such a lane still holds is taken by its next claim.
     """
     _check_version(new.name, new.versions)
     node = session.exec(select(Node).where(Node.name == new.name)).first() or Node(name=new.name)
+    _check_name(session, node, new)
+    node.instance = new.instance or node.instance
     node.versions, node.last_seen_at, node.left_at = new.versions, utc_now(), None
     node.address, node.clock_skew_s = address or node.address, skew_s
     session.add(node)
@@ -77,6 +84,16 @@ def _check_version(name: str, versions: dict[str, Any]) -> None:
     if theirs and OWN and theirs != OWN:
         raise OtherVersion(
             f"The worker on {name} is version {theirs}, this control center is {OWN}: install the same on both."
+        )
+
+
+def _check_name(session: Session, node: Node, new: NewNode) -> None:
+    """Two machines of one name would claim each other's jobs away."""
+    other = node.instance and new.instance and node.instance != new.instance
+    if other and any(is_online(lane) for lane in _lanes(session, node)):
+        raise NameTaken(
+            f"Another machine is online as {node.name} ({node.address}): give this worker a name of its own with"
+            " --node-name."
         )
 
 

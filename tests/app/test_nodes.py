@@ -87,6 +87,15 @@ def test_a_worker_registered_before_an_update_is_refused_too(center: Center, mon
     assert center.client.post("/api/worker/claim", headers=worker.auth, json=body).status_code == 409
 
 
+def test_two_machines_of_one_name_do_not_take_each_other_s_jobs(center: Center) -> None:
+    assert register(center, instance="a").status_code == 200
+    assert register(center, instance="a").status_code == 200
+    answer = register(center, instance="b")
+    assert answer.json()["error"]["code"] == "name_taken" and "--node-name" in answer.json()["error"]["message"]
+    age(center, last_seen_at=utc_now() - timedelta(minutes=1))
+    assert register(center, instance="b").status_code == 200
+
+
 def test_gpus_and_labels_of_a_group_are_shown(center: Center) -> None:
     gpus = [{"name": "H200", "memory": 5}, {"name": "H200", "memory": 6}]
     register(center, lanes=[{"name": "gpu0+1", "kind": "gpu", "gpus": gpus, "labels": ["big"]}])

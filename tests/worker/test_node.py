@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from app.gpus import Gpu
 from tests.worker.conftest import until
 from tests.worker.fake_server import FakeServer
 from worker import node as node_module
-from worker.node import Heart, describe_node
+from worker.node import Heart, describe_node, instance_of
 
 GPU = Gpu(1, "GPU-abc", "H200", 140 << 30)
 
@@ -29,6 +30,11 @@ def test_a_gpu_lane_tells_what_it_has(settings: Settings) -> None:
     assert (told["name"], lane["name"], lane["kind"]) == ("here", "gpu1", "gpu")
     assert lane["gpus"] == [{"name": "H200", "memory": 140 << 30}]
     assert lane["labels"] == ["big", "fast"]
+
+
+def test_a_work_directory_is_told_from_every_other(tmp_path: Path) -> None:
+    assert instance_of(tmp_path / "a") == instance_of(tmp_path / "a") != instance_of(tmp_path / "b")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["instance"]
 
 
 def test_versions_are_told(settings: Settings) -> None:
