@@ -74,7 +74,8 @@ class Cache:
     def make_room(self, size: int) -> None:
         """Throws away what was used least recently, and by no running job, until `size` more bytes fit the limit."""
         self._drop_stale_parts()
-        entries = [entry for folder in (DATASETS, MODELS) for entry in (self._work / folder).glob("[!.]*")]
+        # Tokens that lie beside the datasets are bounded by the trainer itself.
+        entries = [*(self._work / DATASETS).glob("[!.]*.jsonl"), *(self._work / MODELS).glob("[!.]*")]
         total = sum(_size(entry) for entry in entries)
         for entry in sorted(entries, key=self._last_used):
             if total + size <= self._limit:

@@ -29,10 +29,13 @@ def spec(text: str) -> FileSpec:
 def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
     cache = Cache(tmp_path, limit=30)
     entries = [put(cache, text * 10, used) for text, used in (("a", 3), ("b", 1), ("c", 2))]
+    tokens = tmp_path / "datasets" / "tokens" / "arrays"
+    tokens.parent.mkdir()
+    tokens.write_text("t" * 100)
     cache.make_room(15)
     assert [entry.exists() for entry in entries] == [True, False, False]
     cache.make_room(20)
-    assert entries[0].exists()
+    assert entries[0].exists() and tokens.exists()
 
 
 def test_what_a_running_job_uses_stays(tmp_path: Path) -> None:
