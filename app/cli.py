@@ -16,6 +16,9 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the pages and the API.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Gpus = Annotated[str | None, typer.Option(help="GPUs that become a lane each, such as 0,1; all unless given.")]
+Lanes = Annotated[str | None, typer.Option(help="Groups of GPUs that become a lane each, such as '0;1,2'.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="A label of its lanes; may be repeated.")]
 ModelRoot = Annotated[list[Path] | None, typer.Option(help="A folder with base models; may be repeated.")]
 
 
@@ -26,6 +29,10 @@ def settings_with(**given: Any) -> Settings:
 
 def _roots(given: list[Path] | None) -> str | None:
     return os.pathsep.join(str(one.absolute()) for one in given) if given else None
+
+
+def _by_commas(given: list[str] | None) -> str | None:
+    return ",".join(given) if given else None
 
 
 @cli.command()
@@ -39,6 +46,9 @@ def up(
         bool | None, typer.Option("--hub/--no-hub", help="Whether the Hugging Face Hub may be used.")
     ] = None,
     allowed_hosts: Annotated[str | None, typer.Option(help="Further host names to answer to, by commas.")] = None,
+    gpus: Gpus = None,
+    lanes: Lanes = None,
+    label: Labels = None,
 ) -> None:
     """Start the control center: pages, broker and one worker for each GPU (or the CPU)."""
     from app.launch import up as launch
@@ -52,6 +62,9 @@ def up(
         default_model=default_model,
         hub=hub,
         allowed_hosts=allowed_hosts,
+        gpus=gpus,
+        lanes=lanes,
+        labels=_by_commas(label),
     )
 
     def greeting() -> str:
@@ -74,8 +87,13 @@ def worker(
     server: Annotated[str | None, typer.Option(help="Address of the control center.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the worker token.")] = None,
     data_dir: DataDir = None,
-    worker_dir: Annotated[Path | None, typer.Option(help="Where this machine keeps jobs, data and models.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of this machine.")] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option("--work-dir", "--worker-dir", help="Where it keeps jobs, data and models.")
+    ] = None,
+    node_name: Annotated[str | None, typer.Option("--node-name", "--name", help="Name of this machine.")] = None,
+    gpus: Gpus = None,
+    lanes: Lanes = None,
+    label: Labels = None,
     model_root: ModelRoot = None,
 ) -> None:
     """Give this machine's GPUs to a control center; REDIS_URL must be the same as there."""
@@ -85,8 +103,11 @@ def worker(
         server_url=server,
         token_file=token_file,
         data_dir=data_dir,
-        worker_dir=worker_dir,
-        node_name=name,
+        worker_dir=work_dir,
+        node_name=node_name,
+        gpus=gpus,
+        lanes=lanes,
+        labels=_by_commas(label),
         model_roots=_roots(model_root),
     )
     raise typer.Exit(launch(settings))

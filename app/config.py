@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORT = 7860
@@ -45,8 +45,14 @@ class Settings(BaseSettings):
     server_url: str | None = Field(None, description="worker: address of the control center")
     token_file: Path | None = Field(None, description="worker: file with the worker token")
     node_name: str = Field(default_factory=machine_name, description="worker: name of this machine")
+    gpus: str = Field("", description="worker: GPUs that become a lane each, such as 0,1; all unless given")
+    lanes: str = Field("", description="worker: groups of GPUs that become a lane each, such as 0;1,2")
+    labels: str = Field("", description="worker: labels of its lanes, separated by commas")
     lane: str = Field("cpu", description="worker: name of the lane this process serves")
     worker_dir: Path | None = Field(None, description="worker: where jobs, datasets and models are kept")
+    cache_limit: ByteSize = Field(
+        ByteSize(50 * 10**9), description="worker: bytes of datasets and base models kept, such as 50GB"
+    )
     stop_grace_s: float = Field(300.0, ge=0, description="worker: seconds a trainer may take to save and stop")
 
     @property
@@ -64,6 +70,10 @@ class Settings(BaseSettings):
     @property
     def work_path(self) -> Path:
         return self.worker_dir or self.data_dir / "worker"
+
+    @property
+    def label_list(self) -> list[str]:
+        return [one.strip() for one in self.labels.split(",") if one.strip()]
 
     @cached_property
     def model_root_paths(self) -> list[Path]:

@@ -12,12 +12,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from app.broker import broker_directory, broker_warnings
+from app.broker import broker_directory, broker_warnings, socket_path
 from app.config import Settings
 from app.gpus import lane_names
 from app.processes import Child, Say, with_repository
@@ -96,20 +96,49 @@ def up(
         for warning in broker_warnings(settings):
             say(warning)
         greeter = Greeter(settings, greeting, say)
-        return Launcher(_parts(settings, lanes or lane_names()), say).run(greeter.look)
+        with _work_lock(settings, say) as free:
+            return Launcher(_parts(settings, lanes or _lanes(settings)), say).run(greeter.look) if free else 1
 
 
 def worker(settings: Settings, lanes: list[str] | None = None, say: Say | None = None) -> int:
     """Runs one Celery worker a lane of this machine for a control center elsewhere; the exit code."""
     say = say or tell
-    for warning in broker_warnings(settings):
+    for warning in [*_broker_missing(settings), *broker_warnings(settings)]:
         say(warning)
     if not settings.worker_token_path.is_file():
         say(f"There is no worker token at {settings.worker_token_path}: name the file with --token-file.")
         return 1
-    environment = child_environment(settings)
-    children = [lane_child(settings, lane, environment, None) for lane in lanes or lane_names()]
-    return Launcher([(LANE_GRACE_S, children)], say).run()
+    with _work_lock(settings, say) as free:
+        groups = [(LANE_GRACE_S, lane_children(settings, lanes or _lanes(settings), None))]
+        return Launcher(groups, say).run() if free else 1
+
+
+def _lanes(settings: Settings) -> list[str]:
+    return lane_names(settings.gpus, settings.lanes)
+
+
+def _broker_missing(settings: Settings) -> list[str]:
+    """A word to a worker that no wake-up will reach."""
+    if settings.redis_url or socket_path(broker_directory(settings)).exists():
+        return []
+    return [
+        "REDIS_URL is not set: each lane looks for work by itself every 30 s. With the control center's REDIS_URL"
+        " (rediss:// with a password) it is woken at once."
+    ]
+
+
+@contextlib.contextmanager
+def _work_lock(settings: Settings, say: Say) -> Iterator[bool]:
+    """Whether this launcher alone uses the work directory: two would end each other's trainers as strangers."""
+    work = settings.work_path.absolute()
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _take_lock(work / ".lock")
+    if lock is None:
+        say(f"Another worker already uses {work}: stop that one, or choose another --work-dir.")
+        yield False
+        return
+    with os.fdopen(lock):
+        yield True
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -120,6 +149,12 @@ def child_environment(settings: Settings) -> dict[str, str]:
     named = {f"TRAINCTL_{name.upper()}": str(value) for name, value in (values | paths).items()}
     broker = {"REDIS_URL": str(redis_url)} if redis_url else {}
     return with_repository({**os.environ, **named, **broker, "PYTHONUNBUFFERED": "1"})
+
+
+def lane_children(settings: Settings, lanes: list[str], log_dir: Path | None) -> list[Child]:
+    """A Celery worker for each lane, on the machine of the control center and on any other."""
+    environment = child_environment(settings)
+    return [lane_child(settings, lane, environment, log_dir) for lane in lanes]
 
 
 def lane_child(settings: Settings, lane: str, environment: dict[str, str], log_dir: Path | None) -> Child:
@@ -147,7 +182,7 @@ class Greeter:
 
 def _parts(settings: Settings, lanes: list[str]) -> list[tuple[float, list[Child]]]:
     environment, log_dir = child_environment(settings), settings.data_dir.absolute() / "logs"
-    workers = [lane_child(settings, lane, environment, log_dir) for lane in lanes]
+    workers = lane_children(settings, lanes, log_dir)
     web = Child("web", [*_script("trainctl", "-m", "app.cli"), "web"], environment, _log(log_dir, "web"))
     # Lanes first: they save, and tell it to a web process that still answers.
     groups = [(LANE_GRACE_S, workers), (OTHER_GRACE_S, [web])]

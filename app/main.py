@@ -14,10 +14,24 @@ from app.failures import add_error_answers
 from app.hub import Hub
 from app.migrate import upgrade
 from app.queue import Waker
-from app.routes import adapters, datasets, estimate, execution, health, jobs, later, login, pages, stream
+from app.routes import (
+    adapters,
+    datasets,
+    estimate,
+    execution,
+    execution_files,
+    health,
+    jobs,
+    later,
+    login,
+    nodes,
+    pages,
+    stream,
+)
 from app.security import Gate, Tokens, ensure_token
 from app.services import attempts, events
 from app.services.base_models import BaseModels
+from app.services.model_files import ModelFiles
 from app.storage import Storage
 from app.sweep import Sweeper
 from app.templating import STATIC_DIR, CachedStaticFiles
@@ -36,9 +50,23 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings, app.state.storage, app.state.tokens = settings, storage, tokens
     app.state.database = Database(storage.database)
     app.state.base_models = BaseModels(tuple(settings.model_root_paths), settings.hub, settings.default_model)
+    app.state.model_files = ModelFiles(storage.root / "model-hashes.json")
     app.add_middleware(Gate, settings=settings, tokens=tokens)
     add_error_answers(app)
-    for module in (health, login, datasets, jobs, estimate, adapters, execution, stream, later, pages):
+    for module in (
+        health,
+        login,
+        datasets,
+        jobs,
+        estimate,
+        adapters,
+        nodes,
+        execution,
+        execution_files,
+        stream,
+        later,
+        pages,
+    ):
         app.include_router(module.router)
     app.mount("/static", CachedStaticFiles(directory=STATIC_DIR), name="static")
     return app

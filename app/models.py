@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, Column, Index, MetaData, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from app.columns import json_field, moment
@@ -148,6 +148,7 @@ class Event(SQLModel, table=True):
         Index(None, "job_id", "kind", "id"),
         Index(None, "kind", "id"),
         Index(None, "lane_job_id", "id"),
+        Index(None, "lane_id", "at", sqlite_where=text("lane_id IS NOT NULL")),
         {"sqlite_autoincrement": True},  # an id is never used again
     )
     id: int | None = Field(default=None, primary_key=True)
@@ -232,6 +233,8 @@ class Node(SQLModel, table=True):
     versions: dict[str, Any] = json_field(dict)
     address: str | None = None
     clock_skew_s: float | None = None  # its clock less ours
+    instance: str | None = None  # which machine it is: two with one name would take each other's jobs
+    drain_asked: bool = False  # a person wants its lanes to take no more jobs
     left_at: datetime | None = moment()
     created_at: datetime = moment(nullable=False)
     last_seen_at: datetime = moment(nullable=False)
@@ -249,6 +252,7 @@ class Lane(SQLModel, table=True):
     draining: bool = False
     idle: bool = True
     last_seen_at: datetime = moment(nullable=False)
+    left_at: datetime | None = moment()  # its worker ended and said so
 
 
 class History(SQLModel, table=True):

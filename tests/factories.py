@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -150,3 +151,20 @@ class Claim:
 
 def described(content: bytes) -> dict[str, Any]:
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def make_model(folder: Path, **changes: bytes | None) -> Path:
+    """A folder that looks like a complete Qwen3-VL model; None leaves a file out."""
+    header = b"{}"
+    files: dict[str, bytes | None] = {
+        "config.json": b'{"model_type": "qwen3_vl"}',
+        "tokenizer.json": b"{}",
+        "preprocessor_config.json": b"{}",
+        "chat_template.jinja": b"{{ messages }}",
+        "model.safetensors": len(header).to_bytes(8, "little") + header,
+    }
+    folder.mkdir(parents=True)
+    for name, content in (files | changes).items():
+        if content is not None:
+            (folder / name).write_bytes(content)
+    return folder

@@ -1,12 +1,12 @@
-"""Where a base model lies on this machine: built in, in a folder of a model root, or brought from the Hub."""
+"""Where a base model lies on this machine: built in, under a model root, or from the control center or the Hub."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.config import Settings
+from app.model_folder import missing_parts
 from app.schemas import TINY_MODEL
 from worker.faults import PreparationFailed
 
@@ -22,10 +22,15 @@ class BaseModel:
 
 
 Download = Callable[[str], BaseModel]
+Fetch = Callable[[], Path | None]
 
 
-def resolve(model: str, settings: Settings, download: Download) -> BaseModel:
-    """The folder of a base model; raises `PreparationFailed` with what to place where. `download` takes a Hub id."""
+def resolve(model: str, settings: Settings, download: Download, fetch: Fetch = lambda: None) -> BaseModel:
+    """The folder of a base model; raises `PreparationFailed` with what to place where.
+
+    What is not on this machine is fetched from the control center (`fetch`; None where it has no such folder), else
+    from the Hub (`download` takes its id).
+    """
     work = settings.work_path.absolute()
     if model == TINY_MODEL:
         # The trainer builds it there on its first use.
@@ -35,6 +40,10 @@ def resolve(model: str, settings: Settings, download: Download) -> BaseModel:
     if found is not None:
         check_complete(found)
         return BaseModel(found)
+    fetched = fetch()
+    if fetched is not None:
+        check_complete(fetched)
+        return BaseModel(fetched)
     if not HUB_ID.fullmatch(model):
         raise _missing(model, roots)
     if not settings.hub:
@@ -58,27 +67,13 @@ def find_local(model: str, roots: list[Path]) -> Path | None:
 
 
 def check_complete(folder: Path) -> None:
-    """Raises `PreparationFailed` naming every file that is missing from a model folder."""
-    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    missing += missing_weights(folder)
-    if missing:
+    """Raises `PreparationFailed` naming everything that is missing from a model folder."""
+    if missing := missing_parts(folder):
         raise PreparationFailed(
             "model_incomplete",
-            f"The base model in {folder} is incomplete: {', '.join(missing[:5])} missing.",
-            "Copy the missing files there, or fetch the model again.",
+            f"The base model in {folder} cannot be used: {', '.join(missing[:5])}.",
+            "Copy what is missing there, or fetch the model again; only Qwen3-VL can be trained.",
         )
-
-
-def missing_weights(folder: Path) -> list[str]:
-    """The weight files that are not there: those the index names, else `model.safetensors`."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return [] if any(folder.glob("*.safetensors")) else ["model.safetensors"]
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError):
-        return [f"{index.name} (unreadable)"]
-    return [name for name in names if not (folder / name).is_file()]
 
 
 def _missing(model: str, roots: list[Path]) -> PreparationFailed:

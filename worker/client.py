@@ -11,11 +11,12 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import BaseModel
 
-from worker.files import write_verified
+from worker.files import Part
 
 UNKNOWN = 404
+FORBIDDEN_BY_STATE = 409
 FENCED = "fenced"
-CONNECT_S, READ_S, FILE_S = 2.0, 20.0, 120.0
+CONNECT_S, READ_S, FILE_S, LEAVE_S = 2.0, 20.0, 120.0, 2.0
 
 
 class ServerAway(Exception):
@@ -89,6 +90,12 @@ class BeatReply(BaseModel):
     seq: int = 0
 
 
+class NodeReply(BaseModel):
+    """`drain`: a person wants this node to take no more jobs."""
+
+    drain: bool = False
+
+
 def nothing() -> None:
     """No check."""
 
@@ -124,8 +131,12 @@ class Client:
         """Tells of this node and its lane; the node's id."""
         return int(self._json("POST", "/api/worker/nodes", json=node)["id"])
 
-    def beat(self, node_id: int, beat: dict[str, Any]) -> None:
-        self._json("POST", f"/api/worker/nodes/{node_id}/beat", json=beat)
+    def beat(self, node_id: int, beat: dict[str, Any]) -> NodeReply:
+        return NodeReply.model_validate(self._json("POST", f"/api/worker/nodes/{node_id}/beat", json=beat))
+
+    def leave(self, node_id: int, lane: str) -> None:
+        """Tells that this lane's worker ends in good order."""
+        self.call("POST", f"/api/worker/nodes/{node_id}/leave", json={"lane": lane}, timeout=LEAVE_S)
 
     def claim(self, node_id: int, lane: str, key: str) -> Claim | None:
         """The best job that fits this lane, or None; the same `key` again gives the same claim again."""
@@ -144,7 +155,7 @@ class Client:
     def stream(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """The reply of a job's file, to be read in pieces."""
         with _transport(), self._http.stream("GET", url, headers=headers, timeout=FILE_S) as reply:
-            if reply.status_code != 200:
+            if reply.status_code not in (200, 206):
                 reply.read()
             yield _checked(reply, job=True)
 
@@ -176,21 +187,38 @@ class JobClient:
     def get_dataset(self, which: str, spec: DatasetSpec, target: Path, check: Callable[[], None] = nothing) -> None:
         """`which` is `dataset` or `validation-dataset`. Raises `WrongBytes`, as `get_file` does.
 
-        `check` is called between pieces, and calls the download off by raising.
+        `check` is called between pieces, and calls it off by raising. The next try goes on from where one broke off.
         """
-        self._download(which, target, spec.sha256, check)
+        self._download(which, FileSpec(path=which, size=spec.size, sha256=spec.sha256), target, check)
 
     def get_file(self, spec: FileSpec, attempt: int, target: Path, check: Callable[[], None] = nothing) -> None:
-        self._download(f"files/{quote(spec.path)}?attempt={attempt}", target, spec.sha256, check)
+        self._download(f"files/{quote(spec.path)}?attempt={attempt}", spec, target, check)
 
     def get_parent_file(self, spec: FileSpec, target: Path, check: Callable[[], None] = nothing) -> None:
         """A file of the adapter that the job goes on from."""
-        self._download(f"from-adapter/{quote(spec.path)}", target, spec.sha256, check)
+        self._download(f"from-adapter/{quote(spec.path)}", spec, target, check)
 
-    def _download(self, name: str, target: Path, sha256: str, check: Callable[[], None]) -> None:
+    def model_files(self) -> list[FileSpec] | None:
+        """The files of the job's base model; None where it is no folder of the control center."""
+        try:
+            reply = self._client.call("GET", f"{self._base}/model", job=True, headers=self._headers)
+        except Refused as error:
+            if error.status != UNKNOWN:
+                raise
+            return None
+        return [FileSpec.model_validate(one) for one in _object(reply)["files"]]
+
+    def get_model_file(self, spec: FileSpec, target: Path, check: Callable[[], None] = nothing) -> None:
+        self._download(f"model/{quote(spec.path)}", spec, target, check)
+
+    def _download(self, name: str, spec: FileSpec, target: Path, check: Callable[[], None]) -> None:
         """Writes the bytes to `target`; raises `WrongBytes` when they are not the ones that were promised."""
-        with self._client.stream(f"{self._base}/{name}", self._headers) as reply:
-            write_verified(_checked_pieces(reply.iter_bytes(1 << 20), check), target, sha256)
+        part = Part(target, spec.size, spec.sha256)
+        if part.size < spec.size or not spec.size:
+            headers = self._headers | ({"Range": f"bytes={part.size}-"} if part.size else {})
+            with self._client.stream(f"{self._base}/{name}", headers) as reply:
+                part.append(_checked_pieces(reply.iter_bytes(1 << 20), check), anew=reply.status_code == 200)
+        part.finish()
 
     def _claimed(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         url = f"{self._base}/{name}"

@@ -29,23 +29,38 @@ def holds(path: Path, size: int, sha256: str) -> bool:
         return False
 
 
-def write_verified(chunks: Iterable[bytes], target: Path, sha256: str) -> None:
-    """Writes beside `target` and renames; raises `WrongBytes` and leaves nothing when the hash differs."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    digest = hashlib.sha256()
-    try:
-        with part.open("wb") as stream:
+class Part:
+    """A file that arrives in pieces beside `target`. What came before a break is kept, and read again to go on."""
+
+    def __init__(self, target: Path, size: int, sha256: str) -> None:
+        self._target, self._wanted, self._sha256 = target, size, sha256
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._path = target.with_name(f".{target.name}.{sha256[:16]}.part")
+        self._digest = hashlib.sha256()
+        self.size = 0
+        if self._path.exists() and self._path.stat().st_size <= size:
+            with self._path.open("rb") as stream:
+                self._digest = hashlib.file_digest(stream, "sha256")
+            self.size = self._path.stat().st_size
+
+    def append(self, chunks: Iterable[bytes], anew: bool) -> None:
+        """Adds what comes; `anew` when it is the file from its first byte on."""
+        if anew or not self.size:
+            self._digest, self.size = hashlib.sha256(), 0
+        with self._path.open("ab" if self.size else "wb") as stream:
             for chunk in chunks:
-                digest.update(chunk)
+                self._digest.update(chunk)
                 stream.write(chunk)
+                self.size += len(chunk)
             stream.flush()
             os.fsync(stream.fileno())
-        if digest.hexdigest() != sha256:
-            raise WrongBytes(f"{target.name} has another sha256 than was promised")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Puts it in its place; raises `WrongBytes` and leaves nothing when the hash differs."""
+        if self._digest.hexdigest() != self._sha256:
+            self._path.unlink(missing_ok=True)
+            raise WrongBytes(f"{self._target.name} has another sha256 than was promised")
+        self._path.replace(self._target)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.config import Settings
 from app.gpus import Gpu
-from worker.client import UNKNOWN, Claim, Client, Refused, ServerAway
+from worker.client import FORBIDDEN_BY_STATE, UNKNOWN, Claim, Client, Refused, ServerAway
 from worker.ending import failed
 from worker.faults import worker_fault
 from worker.job_dirs import prune
@@ -25,14 +25,17 @@ AWAY_S = 1.0
 
 
 class Lane:
-    """Woken by Celery and by its own clock; both call `work`, and never two jobs run at once."""
+    """Woken by Celery and by its own clock; both call `work`, and never two jobs run at once.
+
+    Of several GPUs a trainer gets the first: it trains on one, and a checkpoint must fit a lane with fewer.
+    """
 
     def __init__(
-        self, settings: Settings, gpu: Gpu | None, draining: Callable[[], bool], trainer: Sequence[str] = TRAINER
+        self, settings: Settings, gpus: Sequence[Gpu], draining: Callable[[], bool], trainer: Sequence[str] = TRAINER
     ) -> None:
-        self._settings, self._gpu, self._draining = settings, gpu, draining
+        self._settings, self._gpus, self._draining = settings, gpus, draining
         self._client = Client(settings.base_url, settings.worker_token_path)
-        self._bench = Bench(self._client, settings, draining, trainer, gpu.uuid if gpu else None)
+        self._bench = Bench(self._client, settings, draining, trainer, gpus[0].uuid if gpus else None)
         self._jobs_dir: Path = settings.work_path.absolute() / "jobs"
         self._node_id: int | None = None
         self._claim_key = uuid.uuid4().hex
@@ -93,19 +96,23 @@ class Lane:
         try:
             claim = self._registered_claim()
         except (ServerAway, Refused) as error:
-            self._tell_once(str(error))
+            if isinstance(error, Refused) and error.status == FORBIDDEN_BY_STATE:
+                # It may not join, which its heart says; it asks again as rarely as it looks for work.
+                self._last_problem = ""
+            else:
+                self._tell_once(str(error))
             return None
         self._last_problem = ""
         return claim
 
     def _registered_claim(self) -> Claim | None:
         if self._node_id is None:
-            self._node_id = self._client.register(describe_node(self._settings, self._gpu))
+            self._node_id = self._client.register(describe_node(self._settings, self._gpus))
         try:
             claim = self._client.claim(self._node_id, self._settings.lane, self._claim_key)
         except Refused as error:
-            if error.status == UNKNOWN:
-                # The control center has other data than before; the next try registers anew.
+            if error.status in (UNKNOWN, FORBIDDEN_BY_STATE):
+                # The control center has other data than before, or is another version; the next try registers anew.
                 self._node_id = None
             raise
         # An answer that did not arrive keeps its key: asked again, the same claim comes.

@@ -11,13 +11,13 @@ from celery import Celery, bootsteps, signals
 
 from app.broker import broker_url
 from app.config import Settings
-from app.gpus import gpu_of_lane
+from app.gpus import gpus_of_lane
 from worker.node import Heart
 from worker.tasks import close_lane, open_lane, work
 
 settings = Settings()
 # Found before any fork, so that NVML is never open on both sides of one.
-gpu = gpu_of_lane(settings.lane)
+gpus = gpus_of_lane(settings.lane)
 
 app = Celery("worker", broker=broker_url(settings))
 app.conf.update(
@@ -55,6 +55,9 @@ def draining() -> bool:
     return _drain_mark[0] == 1
 
 
+_hearts: list[Heart] = []
+
+
 class HeartStep(bootsteps.StartStopStep):
     """Beats from the time the pool is there, even if the broker is not."""
 
@@ -62,17 +65,18 @@ class HeartStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._heart = Heart(settings, gpu, draining)
+        _hearts[:] = [Heart(settings, gpus, draining)]
 
     def start(self, parent: Any) -> None:
-        self._heart.start()
+        for heart in _hearts:
+            heart.start()
 
 
 app.steps["worker"].add(HeartStep)
 
 
 def _begin_child(**_: Any) -> None:
-    open_lane(settings, gpu, draining)
+    open_lane(settings, gpus, draining)
 
 
 def _end_child(**_: Any) -> None:
@@ -83,6 +87,13 @@ def _drain(**_: Any) -> None:
     _drain_mark[0] = 1
 
 
+def _leave(**_: Any) -> None:
+    # The pool has ended: its job was saved and released under a heart that still beat.
+    if draining():
+        for heart in _hearts:
+            heart.leave()
+
+
 def _log_ours(**_: Any) -> None:
     logging.getLogger("worker").setLevel(logging.INFO)
 
@@ -91,4 +102,5 @@ def _log_ours(**_: Any) -> None:
 signals.worker_process_init.connect(_begin_child, weak=False)
 signals.worker_process_shutdown.connect(_end_child, weak=False)
 signals.worker_shutting_down.connect(_drain, weak=False)
+signals.worker_shutdown.connect(_leave, weak=False)
 signals.after_setup_logger.connect(_log_ours, weak=False)

@@ -16,6 +16,7 @@ from app.errors import WrongInput
 from app.processes import die_with_parent, with_repository
 from app.schemas import JobSpec, read_config
 from worker.base_models import BaseModel, resolve
+from worker.cache import Cache
 from worker.client import Claim, DatasetSpec, FileSpec, JobClient, Refused, ServerAway
 from worker.faults import PreparationFailed, disk_full
 from worker.files import WrongBytes, holds, link_or_copy, write_json
@@ -33,9 +34,11 @@ class Abandoned(Exception):
 class Preparation:
     """Fetches data, checkpoint and base model. `report` takes phase and message; `abandon` ends it soon."""
 
-    def __init__(self, claim: Claim, job: JobClient, settings: Settings, job_dir: Path, report: Report) -> None:
+    def __init__(
+        self, claim: Claim, job: JobClient, settings: Settings, job_dir: Path, report: Report, cache: Cache
+    ) -> None:
         self._claim, self._job, self._settings, self._job_dir = claim, job, settings, job_dir
-        self._report = report
+        self._report, self._cache = report, cache
         self._abandoned = threading.Event()
 
     def abandon(self) -> None:
@@ -64,7 +67,7 @@ class Preparation:
         dataset_path = self._dataset("dataset", claim.dataset)
         validation = claim.validation_dataset
         validation_path = self._dataset("validation-dataset", validation) if validation else None
-        model = resolve(claim.model, self._settings, self._download)
+        model = resolve(claim.model, self._settings, self._download, self._fetch_model)
         parent_path = self._parent_files()
         resume_path = self._resume_files()
         return JobSpec(
@@ -87,11 +90,35 @@ class Preparation:
 
     def _dataset(self, which: str, spec: DatasetSpec) -> Path:
         """The path of the cached copy, fetched now if it is not there whole."""
-        target = self._settings.work_path.absolute() / "datasets" / f"{spec.sha256}.jsonl"
-        if not holds(target, spec.size, spec.sha256):
-            self._report("fetching", f"Fetching the dataset {spec.name} ({spec.size / 1e6:,.1f} MB)")
-            self._fetch(spec.name, lambda: self._job.get_dataset(which, spec, target, self._go_on))
+        target, file = self._cache.dataset(spec.sha256), FileSpec(path=which, size=spec.size, sha256=spec.sha256)
+        self._cache.hold(target)
+        with self._cache.fetching(target, self._go_on):
+            if not self._cache.has(target, file, target):
+                self._report("fetching", f"Fetching the dataset {spec.name} ({spec.size / 1e6:,.1f} MB)")
+                self._cache.make_room(spec.size)
+                self._fetch(spec.name, lambda: self._job.get_dataset(which, spec, target, self._go_on))
         return target
+
+    def _fetch_model(self) -> Path | None:
+        """The base model's folder, fetched from the control center; None where it has none."""
+        listed: list[list[FileSpec] | None] = []
+        self._fetch(self._claim.model, lambda: listed.append(self._job.model_files()))
+        files = listed[-1]
+        if files is None:
+            return None
+        folder = self._cache.model(files)
+        self._cache.hold(folder)
+        with self._cache.fetching(folder, self._go_on):
+            missing = [file for file in files if not self._cache.has(folder, file, self._inside(folder, file.path))]
+            self._cache.make_room(sum(file.size for file in missing))
+            for file in missing:
+                text = (
+                    f"Fetching {file.path} of {self._claim.model} ({file.size / 1e9:,.2f} GB) from the control center"
+                )
+                self._report("fetching", text)
+                target = folder / file.path
+                self._fetch(file.path, partial(self._job.get_model_file, file, target, self._go_on))
+        return folder
 
     def _resume_files(self) -> Path | None:
         """The folder of the checkpoint to go on from, with every file checked."""
@@ -110,19 +137,20 @@ class Preparation:
             return None
         folder = self._job_dir / "from_adapter"
         for file in parent.files:
-            target = self._inside(folder / file.path)
+            target = self._inside(self._job_dir, folder / file.path)
             if not holds(target, file.size, file.sha256):
                 self._report("fetching", f"Fetching {file.path} of the adapter {parent.name}")
                 self._fetch(file.path, partial(self._job.get_parent_file, file, target, self._go_on))
         return folder
 
-    def _inside(self, target: Path) -> Path:
-        if not target.resolve().is_relative_to(self._job_dir.resolve()):
+    def _inside(self, folder: Path, path: str | Path) -> Path:
+        target = folder / path
+        if not target.resolve().is_relative_to(folder.resolve()):
             raise PreparationFailed("wrong_path", f"{target.name!r} leads out of the job.", "Update the worker.")
         return target
 
     def _resume_file(self, file: FileSpec, attempt: int, target: Path) -> None:
-        self._inside(target)
+        self._inside(self._job_dir, target)
         own = self._job_dir.parent / f"attempt-{attempt}" / file.path
         if holds(own, file.size, file.sha256):
             link_or_copy(own, target)

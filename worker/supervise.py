@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.config import Settings
+from worker.cache import Cache
 from worker.client import Claim, Client, Fenced, Pause, Refused, ServerAway
 from worker.ending import ENDS_AS, Ending, adapter_files, describe, failed, has_ended, read_ending
 from worker.faults import PreparationFailed
@@ -62,6 +63,7 @@ class Supervision:
         self._reporter = Reporter(self._job, self._spool, self._uploader, claim.lease_s)
         self._trainer: TrainerProcess | None = None
         self._asked: dict[str, float] = {}
+        self._cache = Cache(bench.settings.work_path.absolute(), bench.settings.cache_limit)
 
     def run(self) -> None:
         log.info("%s starts.", self._label)
@@ -75,6 +77,7 @@ class Supervision:
         finally:
             self._end_trainer()
             self._uploader.close()
+            self._cache.close()
 
     def _carry_out(self) -> int | PreparationFailed | None:
         """The exit code of the trainer; None when the job was called off before it could start."""
@@ -131,7 +134,9 @@ class Supervision:
 
     def _prepare(self) -> bool:
         """Runs the preparation beside the beats; False when the job was called off meanwhile."""
-        preparation = Preparation(self._claim, self._job, self._bench.settings, self._job_dir, self._report_phase)
+        preparation = Preparation(
+            self._claim, self._job, self._bench.settings, self._job_dir, self._report_phase, self._cache
+        )
         caught: list[BaseException] = []
 
         def run() -> None:

@@ -1,6 +1,6 @@
 """The edge to Celery: a message says that there may be work, nothing more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.config import Settings
 from app.gpus import Gpu
@@ -9,9 +9,9 @@ from worker.lane import TRAINER, Lane
 _lanes: list[Lane] = []
 
 
-def open_lane(settings: Settings, gpu: Gpu | None, draining: Callable[[], bool]) -> None:
+def open_lane(settings: Settings, gpus: Sequence[Gpu], draining: Callable[[], bool]) -> None:
     """Called in each pool process after its fork."""
-    lane = Lane(settings, gpu, draining, TRAINER)
+    lane = Lane(settings, gpus, draining, TRAINER)
     _lanes[:] = [lane]
     lane.start()
 

@@ -1,6 +1,6 @@
 """What the machine and the lane's GPU are doing: NVML where there is a GPU, psutil everywhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ Number = int | float | None
 
 
 class Telemetry:
-    """Readings of one lane. A figure that cannot be read is None; reading never fails."""
+    """Readings of one lane, of its first GPU where it has several. What cannot be read is None; reading never fails."""
 
-    def __init__(self, gpu: Gpu | None, disk: Path) -> None:
+    def __init__(self, gpus: Sequence[Gpu], disk: Path) -> None:
         self._disk = disk
-        self._gpu = gpu
+        self._gpu = gpus[0] if gpus else None
         self._handle: Any = None
         # The first call starts the interval that the next one is about.
         psutil.cpu_percent(None)

@@ -1,4 +1,4 @@
-"""Adapters and nodes by REST."""
+"""Adapters by REST."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from app.db import DatabaseDep
 from app.routes.params import Cursor, Limit, StorageDep, page_of
-from app.services import adapters, nodes
+from app.services import adapters
 from app.storage import existing, plain_name
 
 router = APIRouter(prefix="/api")
@@ -38,10 +38,3 @@ def download_adapter(database: DatabaseDep, storage: StorageDep, adapter_id: int
     name = plain_name(adapter.name, "adapter").encode("ascii", "ignore").decode().replace('"', "").replace(" ", "-")
     headers = {"Content-Disposition": f'attachment; filename="{name or "adapter"}-{adapter.id}.zip"'}
     return StreamingResponse(adapters.zipped(place, adapter.files), media_type="application/zip", headers=headers)
-
-
-@router.get("/nodes")
-def list_nodes(database: DatabaseDep) -> dict[str, Any]:
-    """Every machine that ever joined, with its lanes and what their instruments show."""
-    with database.read() as session:
-        return {"items": [nodes.view(session, node) for node in nodes.every(session)], "next": None}

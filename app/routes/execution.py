@@ -1,5 +1,6 @@
 """The workers' API: register, claim, beat, files, end. Every call for a job carries its attempt and claim token."""
 
+import time
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -10,10 +11,10 @@ from sqlmodel import Session
 
 from app.config import Settings
 from app.db import Database, DatabaseDep
-from app.errors import Conflict, NotFound
+from app.errors import Conflict
 from app.models import Attempt, Job
 from app.routes.params import StorageDep
-from app.services import adapters, attempts, checkpoints, datasets, nodes
+from app.services import attempts, checkpoints, nodes
 from app.storage import Received, Storage, existing
 from app.upload import body_chunks
 
@@ -26,6 +27,11 @@ class NodeBeat(BaseModel):
     lane: str
     telemetry: dict[str, Any] | None = None
     draining: bool = False
+    time: nodes.Clock | None = None
+
+
+class LeaveBody(BaseModel):
+    lane: str
 
 
 class ClaimBody(BaseModel):
@@ -73,17 +79,35 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 
 
 @router.post("/nodes")
-def register_node(database: DatabaseDep, settings: SettingsDep, body: nodes.NewNode) -> dict[str, Any]:
+def register_node(
+    request: Request, database: DatabaseDep, settings: SettingsDep, body: nodes.NewNode
+) -> dict[str, Any]:
+    skew_s, address = _skew(body.time), request.client.host if request.client else None
     with database.write() as session:
-        node, lanes = nodes.register(session, body)
+        node, lanes = nodes.register(session, body, skew_s, address)
         shown = [{"id": lane.id, "name": lane.name, "queue": nodes.queue_name(node, lane)} for lane in lanes]
         return {"id": node.id, "lanes": shown, "lease_s": settings.lease_s, "beat_s": nodes.BEAT_S}
 
 
 @router.post("/nodes/{node_id}/beat")
 def beat_node(database: DatabaseDep, node_id: int, body: NodeBeat) -> dict[str, Any]:
+    """`{"drain": true}` where a person wants the node to take no more jobs."""
+    skew_s = _skew(body.time)
     with database.write() as session:
-        nodes.beat(session, nodes.get_lane(session, node_id, body.lane), body.telemetry, body.draining)
+        lane = nodes.get_lane(session, node_id, body.lane)
+        return nodes.beat(session, lane, body.telemetry, body.draining, skew_s)
+
+
+def _skew(told: float | None) -> float | None:
+    """The worker's clock less ours; measured before waiting for the writer's turn."""
+    return None if told is None else told - time.time()
+
+
+@router.post("/nodes/{node_id}/leave")
+def leave_node(database: DatabaseDep, node_id: int, body: LeaveBody) -> dict[str, Any]:
+    """The last word of a lane whose worker ends in good order."""
+    with database.write() as session:
+        nodes.leave(session, nodes.get_lane(session, node_id, body.lane))
         return {}
 
 
@@ -112,41 +136,9 @@ def end_job(database: DatabaseDep, shown: PassDep, body: EndBody) -> dict[str, A
         return attempts.ended_view(session, job)
 
 
-@router.get("/jobs/{job_id}/dataset")
-def job_dataset(database: DatabaseDep, storage: StorageDep, shown: PassDep) -> FileResponse:
-    with database.read() as session:
-        job, _ = _held(session, shown)
-        return _dataset_file(session, storage, job.dataset_id)
-
-
-@router.get("/jobs/{job_id}/validation-dataset")
-def job_validation_dataset(database: DatabaseDep, storage: StorageDep, shown: PassDep) -> FileResponse:
-    with database.read() as session:
-        job, _ = _held(session, shown)
-        dataset_id = job.config.get("validation_dataset_id")
-        if dataset_id is None:
-            raise NotFound("This job has no validation dataset of its own.")
-        return _dataset_file(session, storage, dataset_id)
-
-
-@router.get("/jobs/{job_id}/from-adapter/{path:path}")
-def job_parent_file(database: DatabaseDep, storage: StorageDep, shown: PassDep, path: str) -> FileResponse:
-    """A file of the adapter that the job goes on from."""
-    with database.read() as session:
-        job, _ = _held(session, shown)
-        if job.from_adapter_id is None:
-            raise NotFound("This job starts from its base model alone.")
-        place = adapters.file(storage, adapters.get(session, job.from_adapter_id), path)
-    return FileResponse(existing(place), media_type="application/octet-stream")
-
-
-def _held(session: Session, shown: Pass) -> tuple[Job, Attempt]:
+def held(session: Session, shown: Pass) -> tuple[Job, Attempt]:
+    """The job, where the worker that asks holds it; raises `Fenced` otherwise."""
     return attempts.get_held(session, shown.job_id, shown.attempt, shown.token)
-
-
-def _dataset_file(session: Session, storage: Storage, dataset_id: int) -> FileResponse:
-    dataset = datasets.get(session, dataset_id)
-    return FileResponse(existing(storage.dataset(dataset.sha256)), media_type="application/octet-stream")
 
 
 @router.put("/jobs/{job_id}/files/{path:path}")
@@ -167,7 +159,7 @@ async def put_file(
 
 def _check_pass(database: Database, shown: Pass) -> None:
     with database.read() as session:
-        _held(session, shown)
+        held(session, shown)
 
 
 def _store(
@@ -177,7 +169,7 @@ def _store(
         if sha256 is not None and sha256.lower() != received.sha256:
             raise Conflict(f"{path} arrived with sha256 {received.sha256}, not {sha256}; send it again.")
         with database.write() as session:
-            job, attempt = _held(session, shown)
+            job, attempt = held(session, shown)
             checkpoints.store(session, storage, job, attempt.number, path, received)
     finally:
         received.drop()
@@ -189,7 +181,7 @@ def get_file(
 ) -> FileResponse:
     """A file of this or an earlier attempt of the job, for going on from its checkpoint."""
     with database.read() as session:
-        _held(session, shown)
+        held(session, shown)
         number = shown.attempt if attempt is None else attempt
         place = checkpoints.stored_path(session, storage, shown.job_id, number, path)
     return FileResponse(existing(place), media_type="application/octet-stream")

@@ -8,6 +8,7 @@ from pathlib import Path
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
 from app.errors import wrong_field
 from app.geometry import BUILT_IN, Geometry, read_geometry
+from app.model_folder import missing_parts
 from app.schemas import TINY_MODEL
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$", re.ASCII)
@@ -74,38 +75,3 @@ class BaseModels:
         if not self.hub:
             return f"the Hub is off here; place the files of {name} in {self.roots[0] / name}"
         return None
-
-
-def missing_parts(folder: Path) -> list[str]:
-    """What a Qwen3-VL folder lacks, in words; empty where it is complete."""
-    missing = [
-        f"no {one}"
-        for one in ("config.json", "tokenizer.json", "preprocessor_config.json")
-        if not (folder / one).is_file()
-    ]
-    if not any(
-        (folder / one).is_file() for one in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
-    ):
-        missing.append("no chat template")
-    if (folder / "config.json").is_file():
-        missing += _wrong_type(folder / "config.json")
-    return missing + _missing_weights(folder)
-
-
-def _wrong_type(path: Path) -> list[str]:
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError, OSError):
-        return ["config.json is not readable"]
-    return [] if kind == "qwen3_vl" else [f"its model_type is {kind!r}, not 'qwen3_vl'"]
-
-
-def _missing_weights(folder: Path) -> list[str]:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return [] if (folder / "model.safetensors").is_file() else ["no model.safetensors"]
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, OSError):
-        return ["model.safetensors.index.json is not readable"]
-    return [f"no {one}" for one in sorted(shards) if not (folder / one).is_file()]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import update
@@ -11,7 +11,7 @@ from sqlmodel import Session, col, delete, select
 from app.columns import utc_now
 from app.errors import WrongInput
 from app.models import Attempt, Checkpoint, Event, Job, JobState, Metric
-from app.services import checkpoints, events, jobs
+from app.services import checkpoints, clocks, events, jobs
 
 KINDS = frozenset({"step", "eval", "sample", "checkpoint", "state", "log", "advice"})
 OF_A_STEP = ("step", "eval", "sample", "checkpoint")
@@ -22,7 +22,7 @@ METRICS = ("loss", "learning_rate", "grad_norm", "num_tokens", "num_targets", "t
 
 def take(session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]]) -> None:
     """Store what continues the sequence: what came before is passed over, what lies beyond a gap is sent again."""
-    for kind, at, data in _continuing(attempt, reported):
+    for kind, at, data in _continuing(session, attempt, reported):
         if kind == "state":
             _take_state(session, job, attempt, data)
         event = _store(session, job, attempt, kind, at, data)
@@ -38,7 +38,7 @@ def take_late(
     session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]], up_to_step: int
 ) -> None:
     """Events of a fenced attempt, up to the step from which its successor goes on; never its states or files."""
-    for kind, at, data in _continuing(attempt, reported):
+    for kind, at, data in _continuing(session, attempt, reported):
         step = _step(kind, data)
         if kind not in LATE or (step or 0) > up_to_step:
             continue
@@ -48,10 +48,13 @@ def take_late(
     session.add(attempt)
 
 
-def _continuing(attempt: Attempt, reported: Sequence[dict[str, Any]]) -> Iterator[tuple[str, datetime, dict[str, Any]]]:
-    """(kind, time, fields) of the events that follow the last one taken, without a gap."""
+def _continuing(
+    session: Session, attempt: Attempt, reported: Sequence[dict[str, Any]]
+) -> Iterator[tuple[str, datetime, dict[str, Any]]]:
+    """(kind, time by our clock, fields) of the events that follow the last one taken, without a gap."""
+    ahead = clocks.correction(session, attempt.lane_id) if reported else timedelta()
     for raw in reported:
-        kind, seq, at = _head(raw)
+        kind, seq, at = _head(raw, ahead)
         if seq > attempt.last_seq + 1:
             return
         if seq == attempt.last_seq + 1:
@@ -64,14 +67,14 @@ def _store(session: Session, job: Job, attempt: Attempt, kind: str, at: datetime
     return events.record(session, kind, data, at=at, step=_step(kind, data), **place)
 
 
-def _head(raw: dict[str, Any]) -> tuple[str, int, datetime]:
+def _head(raw: dict[str, Any], ahead: timedelta) -> tuple[str, int, datetime]:
     kind, seq = raw.get("kind"), raw.get("seq")
     if kind not in KINDS or isinstance(seq, bool) or not isinstance(seq, int) or not 0 < seq < 2**53:
         raise WrongInput(f"An event needs a known kind and a sequence number from 1 on, not {kind!r} and {seq!r}.")
     try:
         at = datetime.fromisoformat(str(raw.get("at")))
-        return kind, seq, at if at.tzinfo else at.replace(tzinfo=UTC)
-    except ValueError:
+        return kind, seq, (at if at.tzinfo else at.replace(tzinfo=UTC)) - ahead
+    except (ValueError, OverflowError):
         return kind, seq, utc_now()
 
 

@@ -1,46 +1,75 @@
-"""Nodes and their lanes: registered by workers, alive while they beat."""
+"""Nodes and their lanes: registered by workers, alive while they beat, drained, left and forgotten."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.db import announce_work
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.hub import iso
-from app.models import HELD, Job, Lane, Node
-from app.services import attempts, events
+from app.models import HELD, Attempt, Job, Lane, Node
+from app.services import attempts, clocks, events
+from app.versions import OWN, PACKAGE
 
 BEAT_S = 1.0
 SILENT_AFTER_S = 15.0
+NAME = r"^[\w.-]+$"
+LANE_NAME = r"^[\w.+-]+$"
+
+
+# A clock's seconds since 1970, within what can be counted with.
+Clock = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
+Label = Annotated[str, Field(min_length=1, max_length=100, pattern=NAME)]
+
+
+class OtherVersion(Conflict):
+    code = "other_version"
+
+
+class NameTaken(Conflict):
+    code = "name_taken"
 
 
 class NewLane(BaseModel):
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[\w.-]+$")
+    name: str = Field(min_length=1, max_length=100, pattern=LANE_NAME)
     kind: str = "cpu"
-    gpus: list[dict[str, Any]] = Field(default_factory=list)
+    gpus: list[dict[str, Any]] = Field(default_factory=list, max_length=64)
+    labels: list[Label] = Field(default_factory=list, max_length=64)
 
 
 class NewNode(BaseModel):
-    """The body of `POST /api/worker/nodes`."""
+    """The body of `POST /api/worker/nodes`; `time` is the worker's clock, in seconds since 1970."""
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[\w.-]+$")
+    name: str = Field(min_length=1, max_length=200, pattern=NAME)
     versions: dict[str, Any] = Field(default_factory=dict)
     lanes: list[NewLane] = Field(min_length=1, max_length=64)
+    instance: str | None = Field(None, max_length=100)
+    time: Clock | None = None
 
 
 def queue_name(node: Node, lane: Lane) -> str:
     return f"lane.{node.name}.{lane.name}"
 
 
-def register(session: Session, new: NewNode) -> tuple[Node, list[Lane]]:
-    """Make or renew a node and the lanes named. A job that such a lane still holds is taken by its next claim."""
+def register(
+    session: Session, new: NewNode, skew_s: float | None = None, address: str | None = None
+) -> tuple[Node, list[Lane]]:
+    """Make or renew a node and the lanes named; raises `OtherVersion` or `NameTaken`.
+
+    A job that such a lane still holds is taken by its next claim.
+    """
+    _check_version(new.name, new.versions)
     node = session.exec(select(Node).where(Node.name == new.name)).first() or Node(name=new.name)
-    node.versions, node.last_seen_at = new.versions, utc_now()
+    _check_name(session, node, new)
+    node.instance = new.instance or node.instance
+    node.versions, node.last_seen_at, node.left_at = new.versions, utc_now(), None
+    node.address, node.clock_skew_s = address or node.address, skew_s
     session.add(node)
     session.flush()
     lanes = [_register_lane(session, node, one) for one in new.lanes]
@@ -49,15 +78,42 @@ def register(session: Session, new: NewNode) -> tuple[Node, list[Lane]]:
     return node, lanes
 
 
+def _check_version(name: str, versions: dict[str, Any]) -> None:
+    """A worker of another version speaks another protocol. One that runs from a bare source tree tells none."""
+    theirs = versions.get(PACKAGE)
+    if theirs and OWN and theirs != OWN:
+        raise OtherVersion(
+            f"The worker on {name} is version {theirs}, this control center is {OWN}: install the same on both."
+        )
+
+
+def _check_name(session: Session, node: Node, new: NewNode) -> None:
+    """Two machines of one name would claim each other's jobs away."""
+    other = node.instance and new.instance and node.instance != new.instance
+    if other and any(is_online(lane) for lane in _lanes(session, node)):
+        raise NameTaken(
+            f"Another machine is online as {node.name} ({node.address}): give this worker a name of its own with"
+            " --node-name."
+        )
+
+
 def _register_lane(session: Session, node: Node, new: NewLane) -> Lane:
     assert node.id is not None
     lane = session.exec(select(Lane).where(Lane.node_id == node.id, Lane.name == new.name)).first()
     lane = lane or Lane(node_id=node.id, name=new.name)
-    lane.kind, lane.gpus, lane.draining, lane.last_seen_at = new.kind, new.gpus, False, utc_now()
+    lane.kind, lane.gpus, lane.labels = new.kind, new.gpus, new.labels
+    lane.draining, lane.last_seen_at, lane.left_at = node.drain_asked, utc_now(), None
     lane.idle = lane.id is None or held_job_id(session, lane) is None
     session.add(lane)
     session.flush()
     return lane
+
+
+def get(session: Session, node_id: int) -> Node:
+    node = session.get(Node, node_id)
+    if node is None:
+        raise NotFound(f"There is no node {node_id}.")
+    return node
 
 
 def get_lane(session: Session, node_id: int, name: str) -> Lane:
@@ -67,22 +123,67 @@ def get_lane(session: Session, node_id: int, name: str) -> Lane:
     return lane
 
 
-def beat(session: Session, lane: Lane, telemetry: dict[str, Any] | None, draining: bool) -> None:
-    """Note that the lane is alive, and what its machine's instruments show."""
-    node = session.get(Node, lane.node_id)
-    assert node is not None
-    was_silent = is_silent(lane)
+def beat(
+    session: Session, lane: Lane, telemetry: dict[str, Any] | None, draining: bool, skew_s: float | None = None
+) -> dict[str, Any]:
+    """Note that the lane is alive, and what its machine's instruments show; what is asked of it."""
+    node = get(session, lane.node_id)
+    # Registered before this control center was updated: it must not go on in the old way.
+    _check_version(node.name, node.versions)
+    was_silent, was_draining = is_silent(lane), lane.draining
     lane.last_seen_at = node.last_seen_at = utc_now()
-    lane.draining = draining
+    lane.draining = draining or node.drain_asked
+    node.clock_skew_s = clocks.believe(node.clock_skew_s, skew_s)
     session.add(node)
     if telemetry is not None:
         lane.telemetry = events.without_nan(telemetry)
         data = {"node": node.name, "lane": lane.name} | (lane.telemetry or {})
         events.record(session, "telemetry", data, lane_id=lane.id, lane_job_id=held_job_id(session, lane))
     session.add(lane)
-    if was_silent:
+    if was_silent or was_draining != lane.draining:
         announce(session, node)
         announce_work(session)
+    return {"drain": node.drain_asked}
+
+
+def leave(session: Session, lane: Lane) -> None:
+    """The lane's worker ended in good order; the node has left once its last lane has."""
+    node = get(session, lane.node_id)
+    lane.left_at, lane.idle = utc_now(), False
+    session.add(lane)
+    session.flush()
+    if not any(is_online(one) for one in _lanes(session, node)):
+        node.left_at = lane.left_at
+        session.add(node)
+    announce(session, node)
+
+
+def drain(session: Session, node: Node, wanted: bool) -> None:
+    """Let the node finish what it does and take no more, or take jobs again. It stays so until somebody undoes it."""
+    node.drain_asked = wanted
+    session.add(node)
+    for lane in _lanes(session, node):
+        lane.draining = wanted
+        session.add(lane)
+    session.flush()
+    announce(session, node)
+    announce_work(session)
+
+
+def forget(session: Session, node: Node) -> None:
+    """Remove a node that is gone; raises `Conflict` while it is there or holds a job."""
+    lanes = _lanes(session, node)
+    for lane in lanes:
+        if is_online(lane):
+            raise Conflict(f"{node.name} is online: stop its worker first, or drain it.")
+        if (job_id := held_job_id(session, lane)) is not None:
+            raise Conflict(f"{node.name} still holds job {job_id}; it is taken back when its lease ends.")
+    ids = [lane.id for lane in lanes]
+    for table in (Job, Attempt):
+        session.exec(update(table).where(col(table.lane_id).in_(ids)).values(lane_id=None))
+    session.delete(node)
+    session.flush()
+    events.record(session, "node", {"node": node.name, "id": node.id, "lanes": [], "removed": True})
 
 
 def held_job_id(session: Session, lane: Lane) -> int | None:
@@ -92,6 +193,10 @@ def held_job_id(session: Session, lane: Lane) -> int | None:
 
 def is_silent(lane: Lane) -> bool:
     return utc_now() - lane.last_seen_at > timedelta(seconds=SILENT_AFTER_S)
+
+
+def is_online(lane: Lane) -> bool:
+    return lane.left_at is None and not is_silent(lane)
 
 
 def idle_lanes(session: Session) -> list[tuple[Lane, str]]:
@@ -107,7 +212,14 @@ def idle_lanes(session: Session) -> list[tuple[Lane, str]]:
 
 def claim(session: Session, node_id: int, name: str, lease_s: float, key: str | None) -> dict[str, Any] | None:
     lane = get_lane(session, node_id, name)
-    return attempts.claim(session, lane, lease_s, key) if not lane.draining else None
+    node = get(session, node_id)
+    _check_version(node.name, node.versions)
+    if lane.draining:
+        # Idle all the same: it is woken once nobody drains it any more.
+        lane.idle = held_job_id(session, lane) is None
+        session.add(lane)
+        return None
+    return attempts.claim(session, lane, lease_s, key)
 
 
 def announce(session: Session, node: Node) -> None:
@@ -128,7 +240,9 @@ def lane_view(session: Session, lane: Lane) -> dict[str, Any]:
         "name": lane.name,
         "kind": lane.kind,
         "gpus": lane.gpus,
-        "online": not is_silent(lane),
+        "labels": lane.labels,
+        "state": _state(lane),
+        "online": is_online(lane),
         "draining": lane.draining,
         "job_id": held_job_id(session, lane),
         "telemetry": lane.telemetry,
@@ -136,17 +250,42 @@ def lane_view(session: Session, lane: Lane) -> dict[str, Any]:
     }
 
 
+def _state(lane: Lane) -> str:
+    if lane.left_at is not None:
+        return "left"
+    return "silent" if is_silent(lane) else "draining" if lane.draining else "online"
+
+
 def view(session: Session, node: Node) -> dict[str, Any]:
-    """The node as the contract shows it: its lanes with their telemetry."""
+    """The node as the contract shows it: its lanes with their telemetry.
+
+    Its state is `online`, `draining`, `silent` (nothing heard of it) or `left` (its worker ended in good order).
+    """
+    lanes = _lanes(session, node)
+    if node.left_at is None:
+        # A node that is there was started with other lanes than before.
+        lanes = [lane for lane in lanes if lane.left_at is None]
+    states = {_state(lane) for lane in lanes}
     return {
         "id": node.id,
         "name": node.name,
+        "address": node.address,
+        "state": "left" if node.left_at else next((one for one in ("online", "draining") if one in states), "silent"),
+        "draining": node.drain_asked,
         "versions": node.versions,
-        "lanes": [lane_view(session, lane) for lane in _lanes(session, node)],
+        "clock_skew_s": node.clock_skew_s,
+        "warnings": clocks.warnings(node.clock_skew_s),
+        "lanes": [lane_view(session, lane) for lane in lanes],
         "created_at": iso(node.created_at),
         "last_seen_at": iso(node.last_seen_at),
+        "left_at": iso(node.left_at) if node.left_at else None,
     }
 
 
 def every(session: Session) -> list[Node]:
     return list(session.exec(select(Node).order_by(col(Node.name))))
+
+
+def page(session: Session, limit: int, after: int | None) -> list[Node]:
+    """Nodes in the order in which they joined."""
+    return list(session.exec(select(Node).where(col(Node.id) > (after or 0)).order_by(col(Node.id)).limit(limit)))

@@ -187,7 +187,33 @@ def test_settings_survive_the_way_into_a_child(settings: Settings, monkeypatch: 
 def test_a_worker_without_its_token_is_told_which_file(settings: Settings) -> None:
     said: list[str] = []
     assert worker(settings, ["cpu"], said.append) == 1
-    assert str(settings.data_dir / "worker-token") in said[0]
+    assert str(settings.data_dir / "worker-token") in said[-1]
+
+
+def test_a_worker_without_a_broker_is_told_what_that_means(settings: Settings) -> None:
+    said: list[str] = []
+    worker(settings, ["cpu"], said.append)
+    assert "REDIS_URL is not set" in said[0] and "rediss://" in said[0]
+    said.clear()
+    worker(settings.model_copy(update={"redis_url": "redis://gpu-farm:6379"}), ["cpu"], said.append)
+    assert "not encrypted" in said[0] and "no password" in said[1]
+
+
+def test_a_work_directory_has_one_launcher(settings: Settings) -> None:
+    settings.work_path.mkdir(parents=True)
+    (settings.data_dir / "worker-token").write_text("secret")
+    lock = launch._take_lock(settings.work_path / ".lock")
+    assert lock is not None
+    said: list[str] = []
+    with os.fdopen(lock):
+        assert worker(settings, ["cpu"], said.append) == 1
+    assert "Another worker already uses" in said[-1]
+
+
+def test_up_and_worker_start_the_same_lanes(settings: Settings) -> None:
+    ((_, lanes), *_) = launch._parts(settings, ["cpu", "cpu-2"])
+    others = launch.lane_children(settings, ["cpu", "cpu-2"], None)
+    assert [(one.command, one.environment) for one in lanes] == [(one.command, one.environment) for one in others]
 
 
 class Healthy(BaseHTTPRequestHandler):

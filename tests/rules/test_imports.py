@@ -11,8 +11,16 @@ import pytest
 from tests.rules.tree import ROOT
 
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors")
-TRAINER_MAY = ("app.schemas", "app.errors", "app.conversations", "app.geometry", "app.estimate", "app.planner")
-WORKER_MAY = (*TRAINER_MAY, "app.config", "app.broker", "app.gpus", "app.processes")
+TRAINER_MAY = (
+    "app.schemas",
+    "app.errors",
+    "app.conversations",
+    "app.geometry",
+    "app.estimate",
+    "app.planner",
+    "app.model_folder",
+)
+WORKER_MAY = (*TRAINER_MAY, "app.config", "app.broker", "app.gpus", "app.processes", "app.versions")
 LONGEST_CHAIN = 14  # from the command line down to the tables
 
 

@@ -32,6 +32,7 @@ class FakeServer:
         self.tokens: set[str] = set()
         self.away = self.fencing = self.forgetful = False
         self.refusals = 0
+        self.ranges: list[int] = []
         self.hold_files = threading.Event()
         self.hold_files.set()
         self.refused_step = -1
@@ -98,7 +99,13 @@ class FakeServer:
             self.hold_files.wait(20)
             return self._put(name.removeprefix("files/"), headers["X-Sha256"], body)
         self.hold_files.wait(20)
-        return (200, self.stored[name]) if name in self.stored else (404, {"error": {"message": "no such file"}})
+        return self._get(name, headers) if name in self.stored else (404, {"error": {"message": "no such file"}})
+
+    def _get(self, name: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        """A file, from the byte asked for on."""
+        start = int(headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        self.ranges.append(start)
+        return (206 if start else 200), self.stored[name][start:]
 
     def _put(self, name: str, promised: str, body: bytes) -> tuple[int, Any]:
         if sha256(body) != promised:

@@ -1,11 +1,10 @@
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.config import Settings
 from app.schemas import TINY_MODEL
+from tests.factories import make_model
 from worker.base_models import BaseModel, resolve
 from worker.faults import PreparationFailed
 
@@ -13,15 +12,6 @@ from worker.faults import PreparationFailed
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", model_roots=str(tmp_path / "models"), hub=True)
-
-
-def make_model(folder: Path, **files: Any) -> Path:
-    folder.mkdir(parents=True)
-    known: dict[str, Any] = {"config.json": {}, "tokenizer.json": {}, "model.safetensors": {}}
-    for name, content in (known | files).items():
-        if content is not None:
-            (folder / name.replace("__", ".")).write_text(json.dumps(content))
-    return folder
 
 
 def no_download(repository: str) -> BaseModel:
@@ -54,12 +44,11 @@ def test_nothing_outside_the_roots_is_read(settings: Settings, tmp_path: Path, n
 
 
 def test_every_missing_file_is_named_at_once(settings: Settings, tmp_path: Path) -> None:
-    index = {"weight_map": {"a": "model-00001.safetensors", "b": "model-00002.safetensors"}}
-    missing = {"tokenizer.json": None, "model.safetensors.index.json": index, "model-00001.safetensors": {}}
-    make_model(tmp_path / "models" / "large", **missing)
+    index = b'{"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}'
+    make_model(tmp_path / "models" / "large", **{"tokenizer.json": None, "model.safetensors.index.json": index})
     told = refusal("large", settings)
     assert told.code == "model_incomplete"
-    assert "tokenizer.json, model-00002.safetensors missing" in told.message
+    assert "no tokenizer.json, no model-00002.safetensors" in told.message
 
 
 def test_the_hub_is_asked_for_what_is_not_here(settings: Settings, tmp_path: Path) -> None:
@@ -72,3 +61,12 @@ def test_without_the_hub_it_is_told_what_to_place_where(tmp_path: Path) -> None:
     told = refusal("Qwen/new", Settings(data_dir=tmp_path, hub=False))
     assert told.code == "hub_off"
     assert str(tmp_path / "models" / "Qwen" / "new") in told.advice
+
+
+def test_the_control_center_is_asked_before_the_hub(settings: Settings, tmp_path: Path) -> None:
+    fetched = make_model(tmp_path / "fetched")
+    assert resolve("Qwen/new", settings, no_download, lambda: fetched).path == fetched
+    assert resolve("our-model", settings, no_download, lambda: fetched).path == fetched
+    half = make_model(tmp_path / "half", **{"tokenizer.json": None})
+    with pytest.raises(PreparationFailed, match="no tokenizer"):
+        resolve("our-model", settings, no_download, lambda: half)

@@ -93,7 +93,8 @@ def test_a_worker_that_is_asked_to_end_puts_its_job_back_first(
     worker.terminate()
     assert worker.wait(20) == 0
     assert (server.ends[0]["outcome"], trainers(tmp_path)) == ("released", [])
-    assert any(beat["draining"] for beat in server.beats) and len(server.files) == 1
+    assert any(beat.get("draining") for beat in server.beats) and len(server.files) == 1
+    assert server.beats[-1] == {"lane": "cpu"}, "its last word is that it leaves"
 
 
 def test_a_killed_worker_leaves_no_trainer_and_the_next_one_goes_on(

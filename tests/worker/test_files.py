@@ -3,20 +3,41 @@ from pathlib import Path
 
 import pytest
 
-from worker.files import WrongBytes, holds, link_or_copy, read_json, write_json, write_verified
+from worker.files import Part, WrongBytes, holds, link_or_copy, read_json, write_json
 
 HASH = hashlib.sha256(b"ab").hexdigest()
 
 
 def test_promised_bytes_arrive_whole(tmp_path: Path) -> None:
-    write_verified([b"a", b"b"], tmp_path / "new" / "file", HASH)
+    part = Part(tmp_path / "new" / "file", 2, HASH)
+    part.append([b"a", b"b"], anew=True)
+    part.finish()
     assert holds(tmp_path / "new" / "file", 2, HASH)
 
 
 def test_other_bytes_leave_nothing_behind(tmp_path: Path) -> None:
+    part = Part(tmp_path / "file", 5, HASH)
+    part.append([b"other"], anew=True)
     with pytest.raises(WrongBytes):
-        write_verified([b"other"], tmp_path / "file", HASH)
+        part.finish()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_came_before_a_break_is_kept(tmp_path: Path) -> None:
+    Part(tmp_path / "file", 2, HASH).append([b"a"], anew=True)
+    part = Part(tmp_path / "file", 2, HASH)
+    assert part.size == 1
+    part.append([b"b"], anew=False)
+    part.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and holds(tmp_path / "file", 2, HASH)
+
+
+def test_a_sender_that_starts_over_is_followed(tmp_path: Path) -> None:
+    Part(tmp_path / "file", 2, HASH).append([b"a"], anew=True)
+    part = Part(tmp_path / "file", 2, HASH)
+    part.append([b"ab"], anew=True)
+    part.finish()
+    assert (tmp_path / "file").read_bytes() == b"ab"
 
 
 def test_a_changed_file_is_noticed(tmp_path: Path) -> None:

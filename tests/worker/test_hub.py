@@ -10,6 +10,7 @@ from app.config import Settings
 from tests.worker.fake_server import FakeServer
 from worker import hub, prepare
 from worker.base_models import BaseModel
+from worker.cache import Cache
 from worker.client import Claim, Client
 from worker.faults import PreparationFailed
 from worker.prepare import Preparation
@@ -64,7 +65,8 @@ def preparation(server: FakeServer, client: Client, settings: Settings, folder: 
     claim = Claim.model_validate(server.offer(model="Qwen/new"))
     job = client.job(7, 1, "token-1")
     allowed = settings.model_copy(update={"hub": True})
-    return Preparation(claim, job, allowed, folder, lambda phase, message: told.append(message))
+    cache = Cache(folder, 10**9)
+    return Preparation(claim, job, allowed, folder, lambda phase, message: told.append(message), cache)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, *lines: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ def make(settings: Settings, tmp_path: Path) -> Iterator[MakeLane]:
     stopped, built = threading.Event(), []
 
     def build(**plan: Any) -> Lane:
-        built.append(Lane(settings, None, stopped.is_set, fake_trainer(tmp_path, **plan)))
+        built.append(Lane(settings, [], stopped.is_set, fake_trainer(tmp_path, **plan)))
         return built[-1]
 
     yield build
@@ -93,7 +93,7 @@ def test_a_lane_that_is_not_known_any_more_registers_anew(
 
 def test_a_draining_lane_claims_nothing(server: FakeServer, settings: Settings) -> None:
     server.offer()
-    lane = Lane(settings, None, lambda: True)
+    lane = Lane(settings, [], lambda: True)
     lane.work()
     lane.close()
     assert len(server.claims) == 1
@@ -104,3 +104,17 @@ def test_a_worker_that_cannot_write_says_so(server: FakeServer, make: MakeLane, 
     server.offer()
     make().work()
     assert (server.ends[0]["outcome"], server.ends[0]["error"]["code"]) == ("failed", "worker_fault")
+
+
+def test_a_lane_that_may_not_join_asks_as_rarely_as_it_looks_for_work(
+    server: FakeServer, make: MakeLane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {"error": {"code": "other_version", "message": "another version"}}
+    monkeypatch.setattr(server, "_node", lambda parts, body: (409, told))
+    lane = make(steps=1)
+    lane.work()
+    assert (lane._last_problem, caplog.text) == ("", "")
+    monkeypatch.undo()
+    server.offer()
+    lane.work()
+    assert len(server.ends) == 1

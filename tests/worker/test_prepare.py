@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from app.errors import WrongInput
+from tests.factories import make_model
 from tests.worker.fake_server import FakeServer, sha256
+from worker.client import FileSpec
+from worker.files import Part
 from worker.flags import read_flags
 from worker.supervise import Bench, supervise
 
@@ -47,6 +50,40 @@ def test_an_adapter_that_was_deleted_is_said_so(server: FakeServer, bench: MakeB
 
 def test_no_file_is_put_outside_the_job(server: FakeServer, bench: MakeBench) -> None:
     assert carry_out(server, bench(), ("../../../outside",))["error"]["code"] == "wrong_path"
+
+
+def test_the_model_of_the_control_center_is_fetched_once(server: FakeServer, bench: MakeBench, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "theirs")
+    contents = {file.name: file.read_bytes() for file in folder.iterdir()}
+    listed = [{"path": name, "size": len(data), "sha256": sha256(data)} for name, data in contents.items()]
+    server.stored |= {f"model/{name}": data for name, data in contents.items()}
+    server.stored["model"] = json.dumps({"files": listed}).encode()
+    for attempt in (1, 2):
+        server.offer(model="ours", attempt=attempt)
+        supervise(bench().client.claim(1, "cpu", "key") or pytest.fail("no claim"), bench())
+    assert [ending["outcome"] for ending in server.ends] == ["succeeded"] * 2
+    assert sum("GET model/" in one for one in server.order) == len(contents)
+    spec = json.loads((tmp_path / "worker" / "jobs" / "7" / "attempt-2" / "job.json").read_text())
+    assert {file.name: file.read_bytes() for file in Path(spec["model_path"]).iterdir()} == contents
+
+
+def test_a_model_nobody_has_is_named(server: FakeServer, bench: MakeBench) -> None:
+    server.offer(model="nowhere")
+    supervise(bench().client.claim(1, "cpu", "key") or pytest.fail("no claim"), bench())
+    assert server.ends[0]["error"]["code"] == "model_missing"
+
+
+def test_a_download_that_broke_off_goes_on(server: FakeServer, bench: MakeBench, tmp_path: Path) -> None:
+    data = b"0123456789"
+    server.offer()
+    claim = bench().client.claim(1, "cpu", "key")
+    assert claim is not None
+    job = bench().client.job(claim.job_id, claim.attempt, claim.claim_token)
+    file = FileSpec(path="weights", size=len(data), sha256=sha256(data))
+    Part(tmp_path / "weights", len(data), file.sha256).append([data[:4]], anew=True)
+    server.stored["model/weights"] = data
+    job.get_model_file(file, tmp_path / "weights")
+    assert ((tmp_path / "weights").read_bytes(), server.ranges) == (data, [4])
 
 
 def flags(tmp_path: Path, adapter: Path) -> Path | None:

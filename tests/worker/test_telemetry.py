@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from app import gpus as gpus_module
-from app.gpus import Gpu, find_gpus, gpu_of_lane, lane_names, visible
+from app.errors import WrongInput
+from app.gpus import Gpu, find_gpus, gpus_of_lane, lane_indices, lane_names, visible
 from worker import telemetry as telemetry_module
 from worker.telemetry import Telemetry
 
@@ -42,14 +43,14 @@ def nvml(**changes: Any) -> SimpleNamespace:
 
 def test_a_figure_that_a_card_does_not_know_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(telemetry_module, "pynvml", nvml())
-    figures = Telemetry(GPUS[0], tmp_path).read()
+    figures = Telemetry(GPUS, tmp_path).read()
     assert (figures["vram_used"], figures["gpu_util"], figures["temperature"]) == (400, 97, 61)
     assert figures["power"] is None
 
 
 def test_a_driver_that_went_away_leaves_the_machine_s_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(telemetry_module, "pynvml", nvml(nvmlDeviceGetHandleByUUID=unsupported))
-    figures = Telemetry(GPUS[0], tmp_path).read()
+    figures = Telemetry(GPUS, tmp_path).read()
     assert figures["vram_used"] is None and figures["ram_total"]
 
 
@@ -57,8 +58,42 @@ def test_each_gpu_is_a_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(gpus_module, "pynvml", nvml())
     assert lane_names() == ["gpu0"]
-    assert gpu_of_lane("gpu0") == Gpu(0, "GPU-aa", "H200", 1000)
-    assert gpu_of_lane("cpu") is None
+    assert gpus_of_lane("gpu0") == [Gpu(0, "GPU-aa", "H200", 1000)]
+    assert gpus_of_lane("cpu") == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "lanes", "names"),
+    [
+        ("", "", ["gpu0", "gpu1"]),
+        ("1", "", ["gpu1"]),
+        ("0,1", "", ["gpu0", "gpu1"]),
+        ("", "0,1", ["gpu0+1"]),
+        ("", "1; 0", ["gpu1", "gpu0"]),
+        ("", "0,1;cpu", ["gpu0+1", "cpu"]),
+        ("", "cpu;cpu-2", ["cpu", "cpu-2"]),
+    ],
+)
+def test_gpus_are_grouped_into_lanes(monkeypatch: pytest.MonkeyPatch, gpus: str, lanes: str, names: list[str]) -> None:
+    monkeypatch.setattr(gpus_module, "find_gpus", lambda: GPUS)
+    assert lane_names(gpus, lanes) == names
+    assert [len(gpus_of_lane(name)) for name in names] == [len(lane_indices(name)) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "lanes"), [("2", ""), ("a", ""), ("0,0", ""), ("", "0;0,1"), ("", ";"), ("", "cpu;cpu")]
+)
+def test_lanes_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch, gpus: str, lanes: str) -> None:
+    monkeypatch.setattr(gpus_module, "find_gpus", lambda: GPUS)
+    with pytest.raises(WrongInput):
+        lane_names(gpus, lanes)
+
+
+def test_a_group_is_read_by_its_first_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(telemetry_module, "pynvml", nvml(nvmlDeviceGetHandleByUUID=seen.append))
+    Telemetry(GPUS[::-1], tmp_path).read()
+    assert seen == ["GPU-bb"]
 
 
 @pytest.mark.parametrize("broken", ["nvmlInit", "nvmlDeviceGetCount"])

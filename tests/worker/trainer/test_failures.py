@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from app.model_folder import INDEX, SINGLE
 from tests.tiny import conversation, make_job, of_kind, run_job
 from worker.trainer import checkpoint, loop, run
-from worker.trainer.base_files import INDEX, SINGLE, check_base_model, identity_of
+from worker.trainer.base_files import check_base_model, identity_of
 from worker.trainer.faults import JobFailed
 
 RECORDS = [conversation(i) for i in range(24)]
@@ -41,20 +42,20 @@ def test_every_missing_file_is_named(base: Path) -> None:
         (base / name).unlink()
     failed = refused(base)
     assert failed.code == "model_incomplete"
-    assert "missing: tokenizer.json, model.safetensors." in failed.message
+    assert "no tokenizer.json, no model.safetensors." in failed.message
 
 
 def test_shards_that_the_index_names_have_to_be_there(base: Path) -> None:
     (base / SINGLE).rename(base / "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (base / INDEX).write_text(json.dumps({"weight_map": shards}), "utf-8")
-    assert "missing: model-00002-of-00002.safetensors." in refused(base).message
+    assert "no model-00002-of-00002.safetensors." in refused(base).message
 
 
 def test_a_half_downloaded_file_counts_as_missing(base: Path) -> None:
     data = (base / SINGLE).read_bytes()
     (base / SINGLE).write_bytes(data[: len(data) // 2])
-    assert "missing: model.safetensors." in refused(base).message
+    assert "model.safetensors is cut short." in refused(base).message
 
 
 def test_another_kind_of_model_is_refused(base: Path) -> None:
