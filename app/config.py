@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     node_name: str = Field(default_factory=machine_name, description="worker: name of this machine")
     lane: str = Field("cpu", description="worker: name of the lane this process serves")
     worker_dir: Path | None = Field(None, description="worker: where jobs, datasets and models are kept")
+    kernel_log: Path = Field(Path("/dev/kmsg"), description="worker: the kernel's log, read to explain a crash")
     stop_grace_s: float = Field(300.0, ge=0, description="worker: seconds a trainer may take to save and stop")
 
     @property

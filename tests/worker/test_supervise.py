@@ -114,6 +114,27 @@ def test_saving_now_does_not_end_the_job(server: FakeServer, bench: MakeBench) -
     assert sum(event["kind"] == "checkpoint" for event in server.events["1"]) == 1
 
 
+def test_a_lost_answer_neither_loses_a_request_nor_doubles_it(server: FakeServer, bench: MakeBench) -> None:
+    server.lost_replies = 2
+    thread = in_background(server, bench(steps=150, pause=0.02))
+    server.commands.append("save")
+    thread.join()
+    assert (server.lost_replies, server.commands) == (0, [])
+    assert sum(event["kind"] == "checkpoint" for event in server.events["1"]) == 1
+
+
+def test_a_save_asked_for_during_the_preparation_waits_for_the_trainer(server: FakeServer, bench: MakeBench) -> None:
+    server.hold_files.clear()
+    server.commands.append("save")
+    given = bench()
+    thread = threading.Thread(target=supervise, args=(claim(server, given), given))
+    thread.start()
+    until(lambda: not server.commands)
+    server.hold_files.set()
+    thread.join()
+    assert [event["step"] for event in server.events["1"] if event["kind"] == "checkpoint"] == [1]
+
+
 @pytest.mark.parametrize(("command", "outcome"), [("stop", "cancelled"), ("pause", "paused")])
 def test_a_deaf_trainer_is_killed(
     server: FakeServer, bench: MakeBench, command: str, outcome: str, monkeypatch: pytest.MonkeyPatch
@@ -196,12 +217,33 @@ def test_a_killed_trainer_is_explained(server: FakeServer, bench: MakeBench) -> 
     ending = carry_out(server, bench(killed_at=3))
     assert (ending["outcome"], ending["exit"], ending["step"]) == ("crashed", {"code": 0, "signal": 9}, 3)
     assert ending["error"]["code"] == "trainer_sigkill" and "memory" in ending["error"]["message"]
+    assert ending["log"] == ["counting"]
+
+
+def test_the_kernels_word_explains_a_kill(server: FakeServer, bench: MakeBench, tmp_path: Path) -> None:
+    log = tmp_path / "kmsg"
+    log.write_text("4,1,9,-;Out of memory: Killed process 1 (an earlier one)\n")
+    thread = in_background(server, bench(steps=60, killed_at=50))
+    with log.open("a") as stream:
+        stream.write("4,2,10,-;Out of memory: Killed process 2 (python3)\n")
+    thread.join()
+    assert (server.ends[0]["outcome"], server.ends[0]["error"]["code"]) == ("crashed", "oom_killed")
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"), [("driver_gone", "crashed"), ("checkpoint_broken", "crashed"), ("no_examples", "failed")]
+)
+def test_only_faults_of_the_infrastructure_are_tried_again(
+    server: FakeServer, bench: MakeBench, code: str, outcome: str
+) -> None:
+    ending = carry_out(server, bench(fails_with={"code": code, "message": "It failed.", "advice": "Look."}))
+    assert (ending["outcome"], ending["error"]["code"], ending["exit"]["code"]) == (outcome, code, 1)
 
 
 def test_a_crash_comes_with_the_last_lines_of_its_log(server: FakeServer, bench: MakeBench) -> None:
     ending = carry_out(server, bench(crashed_at=2))
     assert "RuntimeError: the data is not what it was" in ending["error"]["message"]
-    assert ending["error"]["detail"]["log"][0] == "counting"
+    assert ending["log"][0] == "counting" and "Traceback" in ending["log"][1]
 
 
 def test_a_model_that_is_not_there_fails_before_any_trainer(
@@ -252,7 +294,13 @@ def test_a_checkpoint_is_fetched_and_resumed_from(server: FakeServer, bench: Mak
 def test_a_damaged_checkpoint_is_not_resumed_from(server: FakeServer, bench: MakeBench) -> None:
     server.stored["files/checkpoints/step-00000003/adapter"] = b"weights 4"
     ending = carry_out(server, bench(), attempt=2, resume=resume_point(b"weights 3"))
-    assert (ending["outcome"], ending["error"]["code"]) == ("failed", "file_damaged")
+    assert (ending["outcome"], ending["error"]["code"]) == ("crashed", "checkpoint_broken")
+    assert "step 3" in ending["error"]["message"]
+
+
+def test_a_checkpoint_that_is_gone_counts_as_damaged(server: FakeServer, bench: MakeBench) -> None:
+    ending = carry_out(server, bench(), attempt=2, resume=resume_point(b"weights 3"))
+    assert (ending["outcome"], ending["error"]["code"]) == ("crashed", "checkpoint_broken")
 
 
 def test_the_spool_of_an_earlier_attempt_goes_first(server: FakeServer, bench: MakeBench, job_dir: Path) -> None:
