@@ -24,14 +24,14 @@ def keep(session: Session, job: Job, attempt: Attempt, report: dict[str, Any] | 
     """Fill the attempt's black box. `report` is what its worker told at the end; a lost worker told nothing."""
     session.flush()
     report = report or {}
-    lines = [str(one) for one in report.get("log") or []] or _told_lines(session, attempt)
+    lines = _told_lines(session, attempt) + [str(one) for one in report.get("log") or []]
     error = {key: one for key, one in (attempt.error or {}).items() if key in ("code", "message", "advice")}
     attempt.black_box = {
         "error": events.without_nan(shorten(error)) or None,
         "exit": events.without_nan(shorten(report.get("exit"))),
         "step": job.step,
         "events": newest_that_fit(_events(session, attempt), EVENT_BYTES),
-        "log": newest_that_fit([line[:LONGEST_TEXT] for line in lines[-NUM_LINES:]], LINE_BYTES),
+        "log": newest_that_fit([line[:LONGEST_TEXT] for line in lines], LINE_BYTES),
         "telemetry": newest_that_fit(_telemetry(session, attempt), SAMPLE_BYTES),
     }
     session.add(attempt)
@@ -47,7 +47,7 @@ def _events(session: Session, attempt: Attempt) -> list[dict[str, Any]]:
 
 
 def _told_lines(session: Session, attempt: Attempt) -> list[str]:
-    """The last lines that arrived as events, where nobody is left to send the trainer's own log."""
+    """The last lines that arrived as events: all there is of a lost worker, else followed by the trainer's output."""
     query = select(Event).where(Event.job_id == attempt.job_id, Event.attempt == attempt.number, Event.kind == "log")
     newest = session.exec(query.order_by(col(Event.id).desc()).limit(NUM_LINES))
     return [f"{iso(one.at)} {one.data.get('text', '')}" for one in reversed(list(newest))]

@@ -11,7 +11,7 @@ from app.db import announce_work
 from app.errors import NotFound
 from app.hub import iso
 from app.models import HELD, Job, Lane, Node
-from app.services import attempts, events
+from app.services import attempts, events, guardian
 
 BEAT_S = 1.0
 SILENT_AFTER_S = 15.0
@@ -78,7 +78,10 @@ def beat(session: Session, lane: Lane, telemetry: dict[str, Any] | None, drainin
     if telemetry is not None:
         lane.telemetry = events.without_nan(telemetry)
         data = {"node": node.name, "lane": lane.name} | (lane.telemetry or {})
-        events.record(session, "telemetry", data, lane_id=lane.id, lane_job_id=held_job_id(session, lane))
+        job_id = held_job_id(session, lane)
+        events.record(session, "telemetry", data, lane_id=lane.id, lane_job_id=job_id)
+        if job_id is not None:
+            guardian.watch(session, session.get_one(Job, job_id), data)
     session.add(lane)
     if was_silent:
         announce(session, node)

@@ -39,7 +39,7 @@ def test_a_crash_leaves_a_black_box_with_all_that_was_last_seen(center: Center, 
     crash(claim)
     box = box_of(center, claim.job_id)
     assert (box["outcome"], box["error"], box["exit"]) == ("fault", OOM, {"code": 0, "signal": 9})
-    assert box["log"] == ["counting", "Killed"] and box["telemetry"][-1]["temperature"] == 61
+    assert box["log"][-2:] == ["counting", "Killed"] and box["telemetry"][-1]["temperature"] == 61
     assert [one["data"]["step"] for one in box["events"] if one["kind"] == "step"] == [1, 2]
 
 
@@ -122,3 +122,13 @@ def test_damaged_checkpoints_do_not_use_up_the_retries(center: Center) -> None:
     broken = {"code": "checkpoint_broken", "message": "It is damaged.", "advice": "None."}
     assert crash(center.worker().must_claim(), broken)["state"] == "queued"
     assert center.worker().must_claim().body["resume"] is None
+
+
+def test_the_page_tells_what_happened_and_what_to_do(center: Center, claim: Claim) -> None:
+    center.worker().beat({"vram_used": 7 * 2**30, "temperature": 61})
+    assert "<details" not in center.get(f"/jobs/{claim.job_id}/_black_box").text
+    crash(claim, log=["<b>counting</b>"])
+    shown = center.get(f"/jobs/{claim.job_id}/_black_box").text
+    assert OOM["message"] in shown and OOM["advice"] in shown and "61 °C" in shown
+    assert "&lt;b&gt;counting" in shown and "signal 9" in shown
+    assert "Black box of attempt 1" in center.get(f"/jobs/{claim.job_id}").text

@@ -38,9 +38,7 @@ def checkpoint(step: int) -> None:
     tell("checkpoint", step=step, size=10, best=False, path=path, files=files)
 
 
-def end(
-    outcome: str, step: int, adapter: dict[str, Any] | None = None, error: dict[str, Any] | None = None
-) -> None:
+def end(outcome: str, step: int, adapter: dict[str, Any] | None = None, error: dict[str, Any] | None = None) -> None:
     known = {"outcome": outcome, "step": step, "error": error, "adapter": adapter}
     (job_dir / "outcome.part").write_text(json.dumps(known))
     (job_dir / "outcome.part").rename(job_dir / "outcome.json")

@@ -49,7 +49,9 @@ class Guardian:
     def saw_memory_end(self, text: str) -> None:
         """Each time anew: every lowering is a fact of its own."""
         self._said.discard("memory_short")
-        self.advise("memory_short", f"{text}.", "Nothing is lost; a smaller row_tokens or max_length avoids the detour.")
+        self.advise(
+            "memory_short", f"{text}.", "Nothing is lost; a smaller row_tokens or max_length avoids the detour."
+        )
 
     def saw_step(self, step: StepMetrics) -> None:
         self._watch_norm(step)

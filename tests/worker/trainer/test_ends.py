@@ -130,9 +130,7 @@ def test_sigterm_releases_the_job(model_dir: Path, tmp_path: Path) -> None:
     assert of_kind(tmp_path, "checkpoint")[-1]["step"] == ended["step"] > 0
 
 
-def test_a_job_killed_after_its_early_stop_was_decided_takes_no_further_step(
-    model_dir: Path, tmp_path: Path
-) -> None:
+def test_a_job_killed_after_its_early_stop_was_decided_takes_no_further_step(model_dir: Path, tmp_path: Path) -> None:
     early = {**SETTINGS, "max_steps": 20, "eval_steps": 1, "early_stopping_evals": 1, "learning_rate": 1.0}
     make_job(tmp_path / "first", model_dir, RECORDS, **early)
     ended = run_job(tmp_path / "first")

@@ -52,7 +52,7 @@ def test_a_checkpoint_amid_a_step_is_that_of_the_step_before(
     make_job(tmp_path / "first", model_dir, RECORDS, **SETTINGS)
     rows = at_row(6, tmp_path / "first" / "commands" / "save")
     run_job(tmp_path / "first")
-    saved = [one["step"] for one in of_kind(tmp_path / "first", "checkpoint")][0]
+    saved = of_kind(tmp_path / "first", "checkpoint")[0]["step"]
     assert 0 < saved < 4 and len(rows) > 8 and weights(tmp_path / "first") == undisturbed
     monkeypatch.undo()
     path = tmp_path / "first" / "checkpoints" / f"step-{saved:08d}"

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.tiny import conversation, make_job, of_kind, run_job
+from tests.tiny import conversation, make_job, of_kind, run_job, write_jsonl
 from worker.trainer import checkpoint, loop, run
 from worker.trainer.base_files import INDEX, SINGLE, check_base_model, identity_of
 from worker.trainer.faults import JobFailed
+from worker.trainer.images import Example, Vision
 
 RECORDS = [conversation(i) for i in range(24)]
 
