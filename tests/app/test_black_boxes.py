@@ -8,7 +8,7 @@ from app.services.black_boxes import newest_that_fit, shorten
 from tests.app.test_execution import expire_lease
 from tests.factories import Center, Claim
 
-OOM = {"code": "oom_killed", "message": "The system's memory ran out.", "advice": "Lower max_length."}
+OOM = {"code": "oom_killed", "message": "The memory of the system ran out.", "advice": "Lower max_length."}
 
 
 @pytest.fixture

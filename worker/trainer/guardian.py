@@ -47,7 +47,8 @@ class Guardian:
             )
 
     def saw_memory_end(self, text: str) -> None:
-        """Each time anew: every lowering is a fact of its own."""
+        """Each time anew: every lowering is a fact of its own, and stands in the log in any case."""
+        self.events.log(text, level="warning")
         self._said.discard("memory_short")
         self.advise(
             "memory_short", f"{text}.", "Nothing is lost; a smaller row_tokens or max_length avoids the detour."

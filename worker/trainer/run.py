@@ -113,31 +113,15 @@ def _train(job: Job) -> Ended:
 
     guardian = Guardian(events, silent=spec.config.guardian == "off")
     guardian.saw_data(data)
-
-    def warn(text: str) -> None:
-        events.log(text, level="warning")
-        guardian.saw_memory_end(text)
-
     row_tokens = min(resolved.row_tokens, progress.row_tokens or resolved.row_tokens)
-    budget = RowBudget(row_tokens, warn, spare=partial(checkpoint_all_layers, trainee.base))
-    eval_budget = RowBudget(resolved.row_tokens, warn)
+    budget = RowBudget(row_tokens, guardian.saw_memory_end, spare=partial(checkpoint_all_layers, trainee.base))
+    eval_budget = RowBudget(resolved.row_tokens, guardian.saw_memory_end)
     stepper = make_stepper(job, trainee, optimizer, resolved, budget)
     first = [data.train[i] for i in plan.members(1)]
     check_attention(trainee, first, stepper.vision, budget.tokens, events.log)
     sampler = make_sampler(job, stepper, data, renderer)
     session = Session(
-        job=job,
-        data=data,
-        plan=plan,
-        resolved=resolved,
-        identity=identity,
-        stepper=stepper,
-        eval_budget=eval_budget,
-        sampler=sampler,
-        progress=progress,
-        guardian=guardian,
-        best=best,
-        saved_step=progress.step,
+        job, data, plan, resolved, identity, stepper, eval_budget, sampler, progress, guardian, best, progress.step
     )
     again = f" again after step {progress.step:,}" if progress.step else ""
     events.state("running", "training", f"Training {resolved.num_steps:,} steps")
