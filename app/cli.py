@@ -174,7 +174,7 @@ def _write(path: Path, text: str) -> None:
 @cli.command()
 def job(
     action: Annotated[
-        Literal["list", "show", "log", "cancel", "pause", "resume", "retry", "save", "priority", "clone"],
+        Literal["list", "show", "log", "cancel", "pause", "resume", "retry", "save", "sample", "priority", "clone"],
         typer.Argument(help="What to do."),
     ],
     job_id: Annotated[int | None, typer.Argument(help="The job's number.")] = None,

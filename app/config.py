@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     cache_limit: ByteSize = Field(
         ByteSize(50 * 10**9), description="worker: bytes of datasets and base models kept, such as 50GB"
     )
+    kernel_log: Path = Field(Path("/dev/kmsg"), description="worker: the kernel's log, read to explain a crash")
     stop_grace_s: float = Field(300.0, ge=0, description="worker: seconds a trainer may take to save and stop")
 
     @property

@@ -24,8 +24,7 @@ NOT_YET: dict[str, tuple[Any, ...]] = {
     "vision_learning_rate": (None,),
     "neftune_alpha": (None,),
     "thinking": ("as_is",),
-    "max_temperature": (None,),
-    "guardian": ("warn",),
+    "guardian": ("off", "warn"),
 }
 
 
@@ -75,7 +74,7 @@ class TrainingConfig(BaseModel):
     keep_best: bool = True
     sample_prompts: int = Field(4, ge=0, le=64)
     sample_steps: Auto | int = "auto"
-    max_temperature: float | None = None
+    max_temperature: float | None = Field(None, ge=30, le=150)
     guardian: Literal["off", "warn", "act"] = "warn"
 
     @field_validator("row_tokens", "checkpointed_layers", "eval_steps", "save_steps", "sample_steps", mode="before")

@@ -87,6 +87,7 @@ class Claim(BaseModel):
 
 class BeatReply(BaseModel):
     commands: list[str] = []
+    mark: int = 0
     seq: int = 0
 
 
@@ -169,9 +170,13 @@ class JobClient:
     def __init__(self, client: Client, base: str, headers: dict[str, str]) -> None:
         self._client, self._base, self._headers = client, base, headers
 
-    def beat(self, events: Sequence[dict[str, Any]], earlier: bool = False) -> BeatReply:
-        """`earlier` marks the spool of an attempt that has ended: without it a lost attempt is told so."""
-        return BeatReply.model_validate(self._claimed("beat", {"events": list(events), "earlier": earlier}))
+    def beat(self, events: Sequence[dict[str, Any]], earlier: bool = False, heard: int = 0) -> BeatReply:
+        """`earlier` marks the spool of an attempt that has ended: without it a lost attempt is told so.
+
+        `heard` is the mark of the last reply that came: until it is sent, save and sample are asked for again.
+        """
+        body = {"events": list(events), "earlier": earlier, "heard": heard}
+        return BeatReply.model_validate(self._claimed("beat", body))
 
     def end(self, ending: dict[str, Any]) -> dict[str, Any]:
         """Ends the attempt. Calling it again with the same claim is fine."""

@@ -18,7 +18,7 @@ from app.schemas import JobSpec, read_config
 from worker.base_models import BaseModel, resolve
 from worker.cache import Cache
 from worker.client import Claim, DatasetSpec, FileSpec, JobClient, Refused, ServerAway
-from worker.faults import PreparationFailed, disk_full
+from worker.faults import PreparationFailed, checkpoint_broken, disk_full
 from worker.files import WrongBytes, holds, link_or_copy, write_json
 
 Report = Callable[[str, str], None]
@@ -127,7 +127,12 @@ class Preparation:
             return None
         folder = self._job_dir / "resume"
         for file in resume.files:
-            self._resume_file(file, resume.attempt, folder / file.path)
+            try:
+                self._resume_file(file, resume.attempt, folder / file.path)
+            except PreparationFailed as failure:
+                if failure.code not in ("file_damaged", "file_missing"):
+                    raise
+                raise checkpoint_broken(resume.step, failure.message.rstrip(".")) from failure
         return folder / resume.path
 
     def _parent_files(self) -> Path | None:

@@ -35,6 +35,12 @@ def trainer_environment(environment: Mapping[str, str], gpu_uuid: str | None) ->
     return with_repository(passed | fixed)
 
 
+def ask(job_dir: Path, command: str) -> None:
+    """Puts the flag file of a command where the trainer looks for it, now or once it runs."""
+    (job_dir / "commands").mkdir(exist_ok=True)
+    (job_dir / "commands" / command).touch()
+
+
 class TrainerProcess:
     """One running trainer. Start it from a thread that lives as long as the trainer may."""
 
@@ -62,8 +68,11 @@ class TrainerProcess:
             return None
 
     def ask(self, command: str) -> None:
-        """Puts the flag file of a command where the trainer looks for it."""
-        (self._job_dir / "commands" / command).touch()
+        ask(self._job_dir, command)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def kill(self) -> None:
         """Ends the trainer and everything it started, and waits for it."""

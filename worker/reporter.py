@@ -14,6 +14,8 @@ log = logging.getLogger("worker.reporter")
 LONGEST_SILENCE_S = 0.5
 # What a server answers to an event that it cannot read or hold.
 NOT_TAKEN = (400, 413, 422)
+# Done beside the steps, and once for each request; all other commands end the trainer.
+ERRANDS = ("save", "sample")
 
 
 class Reporter:
@@ -26,6 +28,7 @@ class Reporter:
         self._last_beat = 0.0
         self._away = False
         self._limit = BATCH
+        self._heard = 0
 
     def tick(self) -> list[str]:
         """Sends what is there if it is time to; the commands of the reply. Raises `Fenced`."""
@@ -43,7 +46,7 @@ class Reporter:
 
     def _beat(self, events: list[Event]) -> list[str]:
         try:
-            reply = self._job.beat(events)
+            reply = self._job.beat(events, heard=self._heard)
         except ServerAway as error:
             self._failed(error)
             return []
@@ -61,7 +64,9 @@ class Reporter:
         self._hold_back(events, accepted)
         for event in accepted:
             self._follow(event)
-        return reply.commands
+        is_new, self._heard = reply.mark > self._heard, max(reply.mark, self._heard)
+        # Said again where our word that we heard got lost: that is no second request.
+        return [command for command in reply.commands if is_new or command not in ERRANDS]
 
     def _narrow_down(self, events: list[Event], error: Refused) -> None:
         """One event that is not taken must not hold back all that follow: it goes as a line of the log instead."""

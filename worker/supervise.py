@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from app.config import Settings
 from worker.cache import Cache
 from worker.client import Claim, Client, Fenced, Pause, Refused, ServerAway
-from worker.ending import ENDS_AS, Ending, adapter_files, describe, failed, has_ended, read_ending
-from worker.faults import PreparationFailed
+from worker.ending import BAD, ENDS_AS, Ending, adapter_files, describe, failed, has_ended, read_ending, unprepared
+from worker.faults import Evidence, PreparationFailed, last_lines
 from worker.job_dirs import close_job, make_job_dir, open_spools, shed
+from worker.kernel import Kernel
 from worker.prepare import Abandoned, Preparation
-from worker.process import TrainerProcess, trainer_environment
-from worker.reporter import Reporter, send_earlier
+from worker.process import LOG_NAME, TrainerProcess, ask, trainer_environment
+from worker.reporter import ERRANDS, Reporter, send_earlier
 from worker.spool import Spool
 from worker.uploads import Bundle, Uploader
 
@@ -29,6 +30,7 @@ FAREWELL_S = 0.3
 RELEASE_S = 20.0
 LAST_WORDS_S = 26.0
 EARLIER_TRIES = 5
+TOLD_LINES, LONGEST_LINE = 200, 1000
 # After these the only copy of an adapter may be here.
 KEPT_FOR_A_PERSON = ("upload_failed", "end_refused")
 
@@ -62,6 +64,8 @@ class Supervision:
         self._uploader = Uploader(self._job, self._job_dir)
         self._reporter = Reporter(self._job, self._spool, self._uploader, claim.lease_s)
         self._trainer: TrainerProcess | None = None
+        self._kernel = Kernel(bench.settings.kernel_log)
+        self._evidence = Evidence()
         self._asked: dict[str, float] = {}
         self._cache = Cache(bench.settings.work_path.absolute(), bench.settings.cache_limit)
 
@@ -78,6 +82,7 @@ class Supervision:
             self._end_trainer()
             self._uploader.close()
             self._cache.close()
+            self._kernel.close()
 
     def _carry_out(self) -> int | PreparationFailed | None:
         """The exit code of the trainer; None when the job was called off before it could start."""
@@ -95,6 +100,7 @@ class Supervision:
                 # Its last word is said; taking torch apart may last seconds, and nothing is lost without that.
                 code = self._trainer.wait(FAREWELL_S) or 0
                 break
+        self._evidence = self._gather(self._trainer.pid)
         self._end_trainer()
         return code
 
@@ -103,16 +109,22 @@ class Supervision:
             log.warning("%s: the control center did not take everything in time; another attempt goes on.", self._label)
             return
         if isinstance(result, PreparationFailed):
-            ending = failed(result.as_error(), self._step)
+            ending = unprepared(result, self._step)
         else:
-            ending = read_ending(self._job_dir, result, self._asked, self._step)
+            ending = read_ending(self._job_dir, result, self._asked, self._step, self._evidence)
         if problem := self._uploader.problem:
             advice = "Start the job again; its training goes on from the newest checkpoint."
             ending = failed({"code": "upload_failed", "message": problem, "advice": advice}, self._step)
+        if ending["outcome"] in BAD:
+            ending["log"] = [line[:LONGEST_LINE] for line in self._evidence.log]
         if self._end(ending):
             log.info("%s ended: %s", self._label, describe(ending))
             if (ending["error"] or {}).get("code") not in KEPT_FOR_A_PERSON:
                 close_job(self._jobs_dir, self._claim.job_id, self._claim.attempt)
+
+    def _gather(self, pid: int) -> Evidence:
+        log_lines = last_lines(self._job_dir / LOG_NAME, TOLD_LINES)
+        return Evidence(log_lines, self._kernel.lines(), self._kernel.oom_kills(), pid)
 
     @property
     def _step(self) -> int:
@@ -176,13 +188,13 @@ class Supervision:
             self._obey("release")
 
     def _obey(self, command: str) -> None:
-        if command in self._asked or command not in {*ENDS_AS, "save"}:
+        if command in self._asked or command not in {*ENDS_AS, *ERRANDS}:
             return
         log.info("%s is asked: %s", self._label, command)
         if command in ENDS_AS:
             self._asked[command] = time.monotonic()
-        if self._trainer is not None:
-            self._trainer.ask(command)
+        if self._trainer is not None or command in ERRANDS:
+            ask(self._job_dir, command)
 
     def _lose_patience(self, trainer: TrainerProcess) -> None:
         graces = {"stop": STOP_NOW_S, "release": RELEASE_S}

@@ -43,6 +43,7 @@ class ClaimBody(BaseModel):
 class JobBeat(BaseModel):
     events: list[dict[str, Any]] = Field(default_factory=list, max_length=10_000)
     earlier: bool = False
+    heard: int = Field(0, ge=0, lt=2**53)
 
 
 class EndBody(BaseModel):
@@ -51,6 +52,7 @@ class EndBody(BaseModel):
     step: int | None = None
     adapter: dict[str, Any] | None = None
     exit: dict[str, Any] | None = None
+    log: list[str] | None = Field(None, max_length=1000)
 
 
 class Pass(BaseModel):
@@ -124,7 +126,7 @@ def beat_job(database: DatabaseDep, settings: SettingsDep, shown: PassDep, body:
     """Events in, commands out; 409 where the attempt was fenced."""
     with database.write() as session:
         job, attempt = attempts.get_attempt(session, shown.job_id, shown.attempt, shown.token)
-        return attempts.beat(session, job, attempt, body.events, settings.lease_s, body.earlier)
+        return attempts.beat(session, job, attempt, body.events, settings.lease_s, body.earlier, body.heard)
 
 
 @router.post("/jobs/{job_id}/end")

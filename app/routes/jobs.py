@@ -11,7 +11,7 @@ from sqlmodel import Session
 from app.db import Database, DatabaseDep
 from app.models import Job, JobState
 from app.routes.params import Cursor, JsonBody, Limit, ModelsDep, Who, page_of
-from app.services import checkpoints, control, estimates, jobs, metrics
+from app.services import black_boxes, checkpoints, control, estimates, jobs, metrics
 
 router = APIRouter(prefix="/api/jobs")
 
@@ -97,6 +97,20 @@ def job_checkpoints(database: DatabaseDep, job_id: int) -> dict[str, Any]:
         return {"items": checkpoints.view_all(session, job_id), "next": None}
 
 
+@router.get("/{job_id}/attempts")
+def job_attempts(database: DatabaseDep, job_id: int) -> dict[str, Any]:
+    """Each time a lane took the job, oldest first."""
+    with database.read() as session:
+        return {"items": black_boxes.view_all(session, job_id), "next": None}
+
+
+@router.get("/{job_id}/attempts/{number}/black-box")
+def attempt_black_box(database: DatabaseDep, job_id: int, number: int) -> dict[str, Any]:
+    """What was last seen of an attempt that ended badly."""
+    with database.read() as session:
+        return black_boxes.view(session, job_id, number)
+
+
 def _act(database: Database, job_id: int, act: Callable[[Session, Job], None]) -> dict[str, Any]:
     """Do something to the job and show it as it is then."""
     with database.write() as session:
@@ -135,6 +149,12 @@ def retry_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
 def save_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
     """Write a checkpoint now."""
     return _act(database, job_id, lambda session, job: control.save(session, job, who))
+
+
+@router.post("/{job_id}/sample")
+def sample_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
+    """Answer the sample prompts now."""
+    return _act(database, job_id, lambda session, job: control.sample(session, job, who))
 
 
 @router.post("/{job_id}/priority")

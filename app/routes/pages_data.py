@@ -7,7 +7,18 @@ from sqlmodel import Session, col, select
 
 from app.hub import event_json
 from app.models import HELD, Dataset, Event, Job, JobState, Lane, Metric
-from app.services import adapters, checkpoints, control, datasets, events, jobs, metrics, nodes
+from app.services import (
+    adapters,
+    black_boxes,
+    checkpoints,
+    control,
+    datasets,
+    events,
+    guardian,
+    jobs,
+    metrics,
+    nodes,
+)
 from app.templating import STATE_WORDS
 
 NUM_RECENT = 6
@@ -19,6 +30,10 @@ MAX_POINTS = 2000
 HISTORY_COLUMNS = ("step", "loss", "learning_rate", "grad_norm")
 ALL_TOPICS = "state,queue,node,telemetry,dataset"
 STATES = {str(state): STATE_WORDS[state] for state in JobState}
+ERRANDS = {
+    "save": "A checkpoint is saved after the row in flight.",
+    "sample": "The model answers its prompts after the row in flight.",
+}
 NO_TELEMETRY = dict.fromkeys(metrics.TELEMETRY)
 
 
@@ -151,6 +166,8 @@ def job_page(session: Session, job_id: int) -> dict[str, Any]:
     own = {
         "log": log_lines(session, job_id),
         "samples": samples(session, job_id),
+        "advice": guardian.newest(session, job_id),
+        "black_box": black_boxes.newest(session, job_id),
         "stream": stream_url(session, "queue,telemetry", [job_id]),
     }
     return job_head(session, job_id) | curves(session, job) | own
@@ -229,6 +246,9 @@ def act(session: Session, job_id: int, action: str, who: str, save: bool) -> str
         held = job.state in HELD
         kept = "A checkpoint is saved first." if save else "The steps since the last checkpoint are dropped."
         return f"Stopping {job.name}. {kept}" if held else f"Stopped {job.name}."
+    if words := ERRANDS.get(action):
+        {"save": control.save, "sample": control.sample}[action](session, job, who)
+        return words
     {"pause": control.pause, "resume": control.resume, "retry": control.retry}[action](session, job, who)
     session.flush()
     place = jobs.position_of(session, job)

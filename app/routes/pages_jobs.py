@@ -16,13 +16,13 @@ from app.routes import pages_data as data
 from app.routes import pages_form
 from app.routes.params import Cursor, ModelsDep, Who
 from app.schemas import TINY_MODEL
-from app.services import checkpoints, estimates, jobs
+from app.services import black_boxes, checkpoints, estimates, guardian, jobs
 from app.services.base_models import BaseModels
 from app.templating import render
 
 PAGE_SIZE = 50
 MAX_CHOICES = 200
-ACTIONS = ("cancel", "pause", "resume", "retry")
+ACTIONS = ("cancel", "pause", "resume", "retry", "save", "sample")
 REGIONS = ("_head", "_progress", "_checkpoints", "_settings", "_gauges")
 
 router = APIRouter(prefix="/jobs")
@@ -150,6 +150,21 @@ def show_samples(request: Request, database: DatabaseDep, job_id: int) -> HTMLRe
     with database.read() as session:
         job = jobs.view(session, jobs.get(session, job_id))
         return render(request, "jobs/_samples.html", job=job, samples=data.samples(session, job_id))
+
+
+@router.get("/{job_id}/_advice")
+def show_advice(request: Request, database: DatabaseDep, job_id: int) -> HTMLResponse:
+    with database.read() as session:
+        job = jobs.view(session, jobs.get(session, job_id))
+        return render(request, "jobs/_advice.html", job=job, advice=guardian.newest(session, job_id))
+
+
+@router.get("/{job_id}/_black_box")
+def show_black_box(request: Request, database: DatabaseDep, job_id: int) -> HTMLResponse:
+    """What was last seen of the newest attempt that ended badly; nothing where none did."""
+    with database.read() as session:
+        job = jobs.view(session, jobs.get(session, job_id))
+        return render(request, "jobs/_black_box.html", job=job, black_box=black_boxes.newest(session, job_id))
 
 
 def _add_region(region: str) -> None:

@@ -11,7 +11,10 @@ from app.columns import utc_now
 from app.db import announce_work
 from app.errors import Fenced
 from app.models import HELD, Adapter, Attempt, Checkpoint, Dataset, Event, Job, JobState, Lane
-from app.services import adapters, control, events, ingest, jobs, parents
+from app.services import adapters, black_boxes, checkpoints, control, events, ingest, jobs, parents
+
+# A lane beats every second: after so many without one its whole node is taken for lost.
+NODE_SILENT_S = 3.0
 
 
 def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) -> dict[str, Any] | None:
@@ -104,11 +107,18 @@ def get_held(session: Session, job_id: int, number: int, token: str) -> tuple[Jo
 
 
 def beat(
-    session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]], lease_s: float, earlier: bool
+    session: Session,
+    job: Job,
+    attempt: Attempt,
+    reported: Sequence[dict[str, Any]],
+    lease_s: float,
+    earlier: bool,
+    heard: int = 0,
 ) -> dict[str, Any]:
     """Take the events, renew the lease, answer with what is asked of the trainer.
 
     `earlier` says that these come from the spool of an attempt that has ended; a living one must hear it was fenced.
+    `heard` is the mark of the last answer that reached the worker: what was asked up to it is not said again.
     """
     if earlier:
         return _late_beat(session, job, attempt, reported)
@@ -120,10 +130,8 @@ def beat(
     commands = []
     if job.asked:
         commands.append("stop" if job.asked == "cancel" and job.stop_now else job.asked)
-    if job.save_asked:
-        commands.append("save")
-        job.save_asked = False
-    return {"commands": commands, "seq": attempt.last_seq}
+    errands, mark = control.errands(session, job, heard)
+    return {"commands": commands + errands, "mark": mark, "seq": attempt.last_seq}
 
 
 def _late_beat(session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -144,7 +152,12 @@ def end(session: Session, job: Job, attempt: Attempt, report: dict[str, Any]) ->
     if not holds(job, attempt):
         raise Fenced
     attempt.reported = True
-    outcome, error = report["outcome"], report.get("error")
+    outcome, error = report["outcome"], events.without_nan(report.get("error"))
+    is_damaged = (error or {}).get("code") == "checkpoint_broken"
+    if is_damaged and checkpoints.discard(session, job, attempt) and outcome == "crashed" and not job.asked:
+        _go_on_without(session, job, attempt, error or {})
+        black_boxes.keep(session, job, attempt, report)
+        return
     if outcome == "succeeded":
         _succeed(session, job, attempt, report)
     elif outcome == "failed":
@@ -153,6 +166,8 @@ def end(session: Session, job: Job, attempt: Attempt, report: dict[str, Any]) ->
         _set_aside(session, job, attempt, outcome)
     else:
         _crash(session, job, attempt, error or {}, report.get("exit"))
+    if attempt.outcome in ("fault", JobState.FAILED):
+        black_boxes.keep(session, job, attempt, report)
 
 
 def _succeed(session: Session, job: Job, attempt: Attempt, report: dict[str, Any]) -> None:
@@ -197,6 +212,14 @@ def _crash(
     _count_fault(session, job, attempt, cause, error, hopeless=again)
 
 
+def _go_on_without(session: Session, job: Job, attempt: Attempt, error: dict[str, Any]) -> None:
+    """Queued again, to go on from the checkpoint before the damaged one. No fault: each time one checkpoint is less."""
+    attempt.outcome, attempt.error, attempt.ended_at = "fault", error, utc_now()
+    session.add(attempt)
+    events.log(session, job, f"{error.get('message')} It is not used again.", "warning")
+    jobs.become(session, job, JobState.QUEUED, "Its newest checkpoint is damaged; it goes on from the one before")
+
+
 def _count_fault(
     session: Session, job: Job, attempt: Attempt, cause: dict[str, Any], error: dict[str, Any], hopeless: bool = False
 ) -> None:
@@ -219,14 +242,24 @@ def lose(session: Session, job: Job, code: str, message: str) -> None:
         _set_aside(session, job, attempt, "lost")
     else:
         _count_fault(session, job, attempt, {"code": code, "exit": None}, error)
+    black_boxes.keep(session, job, attempt)
 
 
 def reap(session: Session) -> int:
     """Take back every job whose lease ran out; returns how many."""
     late = list(session.exec(select(Job).where(col(Job.state).in_(HELD), col(Job.lease_until) < time.time())))
     for job in late:
-        lose(session, job, "lease_lost", f"{jobs.lane_name(session, job.lane_id)} fell silent.")
+        lose(session, job, *_why_silent(session, job))
     return len(late)
+
+
+def _why_silent(session: Session, job: Job) -> tuple[str, str]:
+    """Code and sentence of a lease that ran out: the node is gone, or only what supervised the job."""
+    lane = session.get(Lane, job.lane_id) if job.lane_id else None
+    name = jobs.lane_name(session, job.lane_id)
+    if lane is not None and (utc_now() - lane.last_seen_at).total_seconds() < NODE_SILENT_S:
+        return "lease_lost", f"{name} beats, but the process that supervised the job fell silent."
+    return "node_lost", f"{name} fell silent: its machine, its worker or the link to it is gone."
 
 
 def extend_leases(session: Session, lease_s: float) -> None:

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.errors import NotFound, WrongInput
 from app.hub import iso
-from app.models import Checkpoint, Job, StoredFile
+from app.models import Attempt, Checkpoint, Job, StoredFile
 from app.storage import Received, Storage, inside
 
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
@@ -95,6 +95,24 @@ def _retire(session: Session, job: Job) -> None:
         if checkpoint is not best:
             checkpoint.retired = True
             session.add(checkpoint)
+
+
+def discard(session: Session, job: Job, attempt: Attempt) -> bool:
+    """Never choose the checkpoint again that this attempt was to go on from; whether there was one."""
+    query = select(Checkpoint).where(
+        Checkpoint.job_id == job.id,
+        Checkpoint.step == attempt.resume_step,
+        Checkpoint.attempt < attempt.number,
+        col(Checkpoint.complete).is_(True),
+        col(Checkpoint.superseded).is_(False),
+        col(Checkpoint.retired).is_(False),
+    )
+    checkpoint = session.exec(query.order_by(col(Checkpoint.attempt).desc())).first()
+    if checkpoint is None:
+        return False
+    checkpoint.retired = True
+    session.add(checkpoint)
+    return True
 
 
 def remove_retired(session: Session, storage: Storage) -> int:

@@ -1,11 +1,12 @@
-"""What people ask of a job: cancel, pause, resume, retry, save, another priority, a clone."""
+"""What people ask of a job: cancel, pause, resume, retry, save, sample, another priority, a clone."""
 
 from typing import Any
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.errors import Conflict
-from app.models import HELD, PRIORITIES, Checkpoint, Job, JobState
+from app.models import HELD, PRIORITIES, Checkpoint, History, Job, JobState
 from app.schemas import read_config
 from app.services import events, jobs
 
@@ -58,6 +59,34 @@ def save(session: Session, job: Job, who: str) -> None:
     jobs.note(session, job, who, "save")
     job.save_asked = True
     session.add(job)
+
+
+def sample(session: Session, job: Job, who: str) -> None:
+    """Let the model answer its sample prompts after the row in flight."""
+    if job.state != JobState.RUNNING:
+        raise _refuse(job, "be asked for samples", "Its model answers while it is running.")
+    if job.config["sample_prompts"] == 0:
+        raise Conflict(f"Job {job.id} was made with sample_prompts 0, so it has no prompts to answer.")
+    jobs.note(session, job, who, "sample")
+    job.sample_asked = True
+    session.add(job)
+
+
+def errands(session: Session, job: Job, heard: int) -> tuple[list[str], int]:
+    """What the trainer shall do beside its steps, and the mark by which the worker says that it heard so.
+
+    Asked for until it was heard, so that an answer that gets lost loses no request.
+    """
+    if not (job.save_asked or job.sample_asked):
+        return [], heard
+    session.flush()
+    newest = select(History.action, func.max(History.id)).where(History.job_id == job.id)
+    found = session.exec(newest.where(col(History.action).in_(("save", "sample"))).group_by(History.action))
+    marks = {action: mark or 0 for action, mark in found}
+    job.save_asked = job.save_asked and marks.get("save", 0) > heard
+    job.sample_asked = job.sample_asked and marks.get("sample", 0) > heard
+    asked = {"save": job.save_asked, "sample": job.sample_asked}
+    return [name for name, wanted in asked.items() if wanted], max([heard, *marks.values()])
 
 
 def newest_checkpoint(session: Session, job: Job) -> Checkpoint | None:

@@ -167,7 +167,8 @@ def become(session: Session, job: Job, state: JobState, message: str = "", **mor
         job.ended_at = utc_now() if state is not JobState.PAUSED else None
         job.phase, job.lane_id, job.eta_s = None, None, None
     if state not in (JobState.CLAIMED, JobState.RUNNING):
-        job.asked, job.stop_now, job.save_asked, job.lease_until = None, False, False, None
+        job.asked, job.stop_now, job.lease_until = None, False, None
+        job.save_asked = job.sample_asked = False
     session.add(job)
     events.record_state(session, job, message, **more)
     announce_queue(session, job)

@@ -12,7 +12,7 @@ from app.db import announce_work
 from app.errors import Conflict, NotFound
 from app.hub import iso
 from app.models import HELD, Attempt, Job, Lane, Node
-from app.services import attempts, clocks, events
+from app.services import attempts, clocks, events, guardian
 from app.versions import OWN, PACKAGE
 
 BEAT_S = 1.0
@@ -138,7 +138,10 @@ def beat(
     if telemetry is not None:
         lane.telemetry = events.without_nan(telemetry)
         data = {"node": node.name, "lane": lane.name} | (lane.telemetry or {})
-        events.record(session, "telemetry", data, lane_id=lane.id, lane_job_id=held_job_id(session, lane))
+        job_id = held_job_id(session, lane)
+        events.record(session, "telemetry", data, lane_id=lane.id, lane_job_id=job_id)
+        if job_id is not None:
+            guardian.watch(session, session.get_one(Job, job_id), data)
     session.add(lane)
     if was_silent or was_draining != lane.draining:
         announce(session, node)

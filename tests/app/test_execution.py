@@ -57,7 +57,7 @@ def test_the_dataset_is_served_to_the_holder(center: Center, claim: Claim) -> No
 def test_steps_become_metrics_and_progress(center: Center, claim: Claim) -> None:
     claim.begin()
     answer = claim.beat(claim.step(1, 2.5), claim.step(2, None))
-    assert answer.json() == {"commands": [], "seq": 4}
+    assert answer.json() == {"commands": [], "mark": 0, "seq": 4}
     job = center.job(claim.job_id)
     assert (job["state"], job["phase"], job["step"], job["num_steps"], job["eta_s"]) == (
         "running",
@@ -103,7 +103,9 @@ def test_a_wrong_pair_is_fenced_everywhere(center: Center, claim: Claim) -> None
 def test_commands_are_repeated_until_the_end_and_save_comes_once(center: Center, claim: Claim) -> None:
     claim.begin()
     center.act(claim.job_id, "save")
-    assert claim.beat().json()["commands"] == ["save"]
+    reply = claim.beat().json()
+    assert reply["commands"] == ["save"]
+    claim.post("beat", {"events": [], "heard": reply["mark"]})
     assert claim.beat().json()["commands"] == []
     assert center.act(claim.job_id, "cancel").json()["asked"] == "cancel"
     assert [claim.beat().json()["commands"] for _ in range(2)] == [["cancel"], ["cancel"]]

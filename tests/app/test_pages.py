@@ -8,7 +8,17 @@ from app.templating import STATIC_DIR, get_environment
 from tests.factories import Center, Claim, jsonl, record, rows
 
 PAGES = ("/", "/jobs", "/jobs/new", "/jobs/1", "/datasets", "/datasets/1", "/adapters", "/adapters/1", "/nodes")
-JOB_REGIONS = ("_head", "_progress", "_checkpoints", "_settings", "_gauges", "_samples", "_stop")
+JOB_REGIONS = (
+    "_head",
+    "_progress",
+    "_checkpoints",
+    "_settings",
+    "_gauges",
+    "_samples",
+    "_advice",
+    "_black_box",
+    "_stop",
+)
 REGIONS = (
     *("/_welcome", "/_summary", "/_hero", "/_node", "/_queue", "/_recent", "/jobs/_rows", "/adapters/_rows"),
     *("/nodes/_nodes", "/datasets/_rows", "/datasets/1/_head", "/datasets/1/_findings", "/datasets/1/_record?line=1"),

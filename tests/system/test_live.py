@@ -1,8 +1,11 @@
 """A running job as people see it: events once and in order, a stop that is quick and keeps its checkpoint."""
 
 import json
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -98,3 +101,46 @@ def test_a_job_that_waits_behind_another_runs_next(client: httpx.Client) -> None
     assert client.get(f"/api/jobs/{second}").json()["position"] == 1
     client.post(f"/api/jobs/{first}/cancel", json={"save": False})
     assert wait_for(client, second, "succeeded")["attempt"] == 1
+
+
+def has_items(client: httpx.Client, url: str) -> bool:
+    return bool(client.get(url).json()["items"])
+
+
+def wait_until(found: Callable[[], Any], what: str) -> None:
+    until = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < until, f"{what} did not come"
+        time.sleep(0.05)
+
+
+def test_each_request_to_a_running_job_takes_effect_and_the_last_ends_it(client: httpx.Client) -> None:
+    job_id = make_job(client, "requests", max_steps=100_000, sample_prompts=2, sample_steps=100_000, save_steps=100_000)
+    wait_for(client, job_id, "running", step=2)
+    for action, shown in (("save", "checkpoints"), ("sample", "samples")):
+        assert client.post(f"/api/jobs/{job_id}/{action}").status_code == 200
+        url = f"/api/jobs/{job_id}/{shown}"
+        wait_until(partial(has_items, client, url), shown)
+    client.post(f"/api/jobs/{job_id}/pause")
+    paused = wait_for(client, job_id, "paused")
+    client.post(f"/api/jobs/{job_id}/resume")
+    wait_for(client, job_id, "running", step=paused["step"] + 1)
+    client.post(f"/api/jobs/{job_id}/cancel", json={"save": False})
+    wait_for(client, job_id, "cancelled")
+    first, second = client.get(f"/api/jobs/{job_id}/attempts").json()["items"]
+    assert (first["outcome"], second["outcome"], second["resume_step"]) == ("paused", "cancelled", paused["step"])
+
+
+def test_a_trainer_killed_from_outside_leaves_a_black_box_and_its_job_goes_on(
+    client: httpx.Client, server: Server
+) -> None:
+    job_id = make_job(client, "killed", max_steps=300, save_steps=5)
+    wait_for(client, job_id, "running", step=10)
+    note = server.data_dir / "worker" / "jobs" / str(job_id) / "attempt-1" / "trainer.pid.json"
+    os.kill(json.loads(note.read_text())["pid"], signal.SIGKILL)
+    wait_until(lambda: client.get(f"/api/jobs/{job_id}").json()["attempt"] == 2, "a second attempt")
+    box = client.get(f"/api/jobs/{job_id}/attempts/1/black-box").json()
+    assert (box["outcome"], box["error"]["code"], box["exit"]["signal"]) == ("fault", "trainer_sigkill", 9)
+    assert box["events"] and box["telemetry"] and any("Training started" in line for line in box["log"])
+    client.post(f"/api/jobs/{job_id}/cancel")
+    wait_for(client, job_id, "cancelled")

@@ -29,7 +29,7 @@ def settings(tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
     token_file = tmp_path / "worker-token"
     token_file.write_text("secret\n")
     known: dict[str, Any] = {"server_url": server.url, "token_file": token_file, "node_name": "here", "hub": False}
-    return Settings(data_dir=tmp_path, stop_grace_s=1.0, **known)
+    return Settings(data_dir=tmp_path, stop_grace_s=1.0, kernel_log=tmp_path / "kmsg", **known)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+SAVE_MARK = 3
 DATA = b'{"messages": []}\n'
 
 
@@ -37,6 +38,7 @@ class FakeServer:
         self.hold_files.set()
         self.refused_step = -1
         self.accept_up_to: int | None = None
+        self.lost_replies = 0
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -91,7 +93,11 @@ class FakeServer:
             return 409, {"error": {"code": "fenced", "message": "another attempt holds it"}}
         self.order.append(f"{method} {name} {pair[0]}")
         if name == "beat":
-            return self._beat(pair[0], json.loads(body)["events"])
+            reply = self._beat(pair[0], json.loads(body))
+            if "save" in self.commands and self.lost_replies:
+                self.lost_replies -= 1
+                return 503, {"error": {"message": "taken, but nobody heard the answer"}}
+            return reply
         if name == "end":
             self.ends.append(json.loads(body))
             return 200, {"state": "ended", "adapter_id": 1}
@@ -113,7 +119,8 @@ class FakeServer:
         self.files[name] = body
         return 200, {}
 
-    def _beat(self, attempt: str, events: list[dict[str, Any]]) -> tuple[int, Any]:
+    def _beat(self, attempt: str, body: dict[str, Any]) -> tuple[int, Any]:
+        events = body["events"]
         known = self.events.setdefault(attempt, [])
         if any(event.get("step") == self.refused_step for event in events):
             return 422, {"error": {"code": "wrong_input", "message": "a step like that"}}
@@ -122,10 +129,10 @@ class FakeServer:
             wanted = self.accept_up_to is None or event["seq"] <= self.accept_up_to
             if event["seq"] > highest and wanted:
                 known.append(event)
-        commands = list(self.commands)
-        if "save" in self.commands:
+        if "save" in self.commands and body["heard"] >= SAVE_MARK:
             self.commands.remove("save")
-        return 200, {"commands": commands, "seq": known[-1]["seq"] if known else 0}
+        mark = SAVE_MARK if "save" in self.commands else body["heard"]
+        return 200, {"commands": list(self.commands), "mark": mark, "seq": known[-1]["seq"] if known else 0}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         fake = self

@@ -38,8 +38,8 @@ def checkpoint(step: int) -> None:
     tell("checkpoint", step=step, size=10, best=False, path=path, files=files)
 
 
-def end(outcome: str, step: int, adapter: dict[str, Any] | None = None) -> None:
-    known = {"outcome": outcome, "step": step, "error": None, "adapter": adapter}
+def end(outcome: str, step: int, adapter: dict[str, Any] | None = None, error: dict[str, Any] | None = None) -> None:
+    known = {"outcome": outcome, "step": step, "error": error, "adapter": adapter}
     (job_dir / "outcome.part").write_text(json.dumps(known))
     (job_dir / "outcome.part").rename(job_dir / "outcome.json")
     time.sleep(plan.get("teardown", 0))
@@ -69,6 +69,8 @@ tell("state", state="claimed", phase="loading", resume_step=spec["resume_step"])
 time.sleep(plan.get("loading", 0))
 tell("state", state="running", phase="training")
 step = spec["resume_step"]
+if "fails_with" in plan:
+    end("failed", step, error=plan["fails_with"])
 while step < plan.get("steps", 5):
     step += 1
     time.sleep(plan.get("pause", 0.01))

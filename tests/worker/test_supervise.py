@@ -114,6 +114,27 @@ def test_saving_now_does_not_end_the_job(server: FakeServer, bench: MakeBench) -
     assert sum(event["kind"] == "checkpoint" for event in server.events["1"]) == 1
 
 
+def test_a_lost_answer_neither_loses_a_request_nor_doubles_it(server: FakeServer, bench: MakeBench) -> None:
+    server.lost_replies = 2
+    thread = in_background(server, bench(steps=150, pause=0.02))
+    server.commands.append("save")
+    thread.join()
+    assert (server.lost_replies, server.commands) == (0, [])
+    assert sum(event["kind"] == "checkpoint" for event in server.events["1"]) == 1
+
+
+def test_a_save_asked_for_during_the_preparation_waits_for_the_trainer(server: FakeServer, bench: MakeBench) -> None:
+    server.hold_files.clear()
+    server.commands.append("save")
+    given = bench()
+    thread = threading.Thread(target=supervise, args=(claim(server, given), given))
+    thread.start()
+    until(lambda: not server.commands)
+    server.hold_files.set()
+    thread.join()
+    assert [event["step"] for event in server.events["1"] if event["kind"] == "checkpoint"] == [1]
+
+
 @pytest.mark.parametrize(("command", "outcome"), [("stop", "cancelled"), ("pause", "paused")])
 def test_a_deaf_trainer_is_killed(
     server: FakeServer, bench: MakeBench, command: str, outcome: str, monkeypatch: pytest.MonkeyPatch
@@ -192,33 +213,6 @@ def test_an_event_that_is_not_taken_holds_nothing_back(server: FakeServer, bench
     ]
 
 
-def test_a_killed_trainer_is_explained(server: FakeServer, bench: MakeBench) -> None:
-    ending = carry_out(server, bench(killed_at=3))
-    assert (ending["outcome"], ending["exit"], ending["step"]) == ("crashed", {"code": 0, "signal": 9}, 3)
-    assert ending["error"]["code"] == "trainer_sigkill" and "memory" in ending["error"]["message"]
-
-
-def test_a_crash_comes_with_the_last_lines_of_its_log(server: FakeServer, bench: MakeBench) -> None:
-    ending = carry_out(server, bench(crashed_at=2))
-    assert "RuntimeError: the data is not what it was" in ending["error"]["message"]
-    assert ending["error"]["detail"]["log"][0] == "counting"
-
-
-def test_a_model_that_is_not_there_fails_before_any_trainer(
-    server: FakeServer, bench: MakeBench, job_dir: Path
-) -> None:
-    ending = carry_out(server, bench(), model="Qwen/Qwen3-VL-8B-Instruct")
-    assert (ending["outcome"], ending["error"]["code"], ending["exit"]) == ("failed", "hub_off", None)
-    assert not (job_dir / "trainer.log").exists()
-
-
-def test_a_dataset_with_other_bytes_is_not_trained_on(server: FakeServer, bench: MakeBench, tmp_path: Path) -> None:
-    server.stored["dataset"] = b"something else"
-    ending = carry_out(server, bench())
-    assert ending["error"]["code"] == "file_damaged"
-    assert list((tmp_path / "worker" / "datasets").iterdir()) == []
-
-
 def test_a_job_called_off_while_it_is_prepared_never_starts(
     server: FakeServer, bench: MakeBench, job_dir: Path
 ) -> None:
@@ -232,27 +226,6 @@ def test_a_job_called_off_while_it_is_prepared_never_starts(
     thread.join()
     assert (server.ends[0]["outcome"], (job_dir / "trainer.log").exists()) == ("cancelled", False)
     assert server.events["1"][0]["phase"] == "fetching" and server.events["1"][0]["resume_step"] == 0
-
-
-def resume_point(content: bytes) -> dict[str, Any]:
-    path = "checkpoints/step-00000003"
-    file = {"path": f"{path}/adapter", "size": len(content), "sha256": sha256(content)}
-    return {"attempt": 1, "step": 3, "path": path, "files": [file]}
-
-
-def test_a_checkpoint_is_fetched_and_resumed_from(server: FakeServer, bench: MakeBench, tmp_path: Path) -> None:
-    server.stored["files/checkpoints/step-00000003/adapter"] = b"weights 3"
-    ending = carry_out(server, bench(), attempt=2, resume=resume_point(b"weights 3"))
-    spec = json.loads((tmp_path / "worker" / "jobs" / "7" / "attempt-2" / "job.json").read_text())
-    assert (ending["outcome"], spec["resume_step"]) == ("succeeded", 3)
-    assert spec["resume_path"].endswith("attempt-2/resume/checkpoints/step-00000003")
-    assert [event["step"] for event in server.events["2"] if event["kind"] == "step"] == [4, 5]
-
-
-def test_a_damaged_checkpoint_is_not_resumed_from(server: FakeServer, bench: MakeBench) -> None:
-    server.stored["files/checkpoints/step-00000003/adapter"] = b"weights 4"
-    ending = carry_out(server, bench(), attempt=2, resume=resume_point(b"weights 3"))
-    assert (ending["outcome"], ending["error"]["code"]) == ("failed", "file_damaged")
 
 
 def test_the_spool_of_an_earlier_attempt_goes_first(server: FakeServer, bench: MakeBench, job_dir: Path) -> None:

@@ -63,8 +63,7 @@ class RowBudget:
             self._lower([examples[i] for i in row], doing)
 
     def _lower(self, row: list[Example], doing: str) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_cached()
         num_tokens = sum(one.num_tokens for one in row)
         if len(row) > 1:
             old, self.tokens = self.tokens, min(self.tokens, num_tokens) // 2
@@ -75,13 +74,24 @@ class RowBudget:
             raise too_large(row[0])
 
 
+def free_cached() -> None:
+    """Gives what torch keeps for later back to the card."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def memory_code() -> str:
+    """The error's code where memory ran out: the GPU's, or the machine's."""
+    return "cuda_oom" if torch.cuda.is_available() else "out_of_memory"
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(one in str(error) for one in SAYINGS)
 
 
 def too_large(example: Example) -> JobFailed:
     return JobFailed(
-        "out_of_memory",
+        memory_code(),
         f"Line {example.line} alone, with {example.num_tokens:,} tokens, does not fit into this machine's memory.",
         f"Set max_length below {example.num_tokens:,}, or choose a machine with more memory.",
     )

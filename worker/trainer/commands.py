@@ -16,6 +16,10 @@ ASKS = {
 }
 
 
+# Done between two rows, after which the job goes on.
+ERRANDS = ("save", "sample")
+
+
 class Commands:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,9 +40,13 @@ class Commands:
             if name in names or (name == "release" and self._terminated):
                 raise Interrupted(ask)
 
-    def take_save(self) -> bool:
-        """Whether a checkpoint was asked for since the last call; the flag file is removed."""
-        flag = self._folder / "save"
+    def has_errand(self) -> bool:
+        """Whether something was asked for that does not end the job."""
+        return any((self._folder / name).exists() for name in ERRANDS)
+
+    def take(self, name: str) -> bool:
+        """Whether this errand was asked for since the last call; the flag file is removed."""
+        flag = self._folder / name
         if not flag.exists():
             return False
         flag.unlink(missing_ok=True)

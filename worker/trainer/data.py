@@ -62,7 +62,18 @@ def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callabl
             + (f" The first reason: {found.first_error}" if found.first_error else ""),
             "Look at the findings of the dataset, or raise max_length if the records are too long.",
         )
+    if spec.validation_path and not validation:
+        raise JobFailed(
+            "no_validation_examples",
+            f"None of the records of the validation dataset can be used: {_reasons(sources[1])}.",
+            "Look at its findings, raise max_length, or leave the validation dataset out.",
+        )
     return data
+
+
+def _reasons(found: Tokenized) -> str:
+    first = f" (the first: {found.first_error})" if found.first_error else ""
+    return (_counts(found.left_out) or "it is empty") + first
 
 
 def _tokenized(path: Path, spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callable[[], None]) -> Tokenized:

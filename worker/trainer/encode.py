@@ -207,7 +207,9 @@ def _fit(record: Record, config: TrainingConfig, made: Tokenized) -> Example | N
         return None
     example = cut(record, *window)
     if example is None:
-        made.left_out["without an answer to learn"] += 1
+        # The whole record has an answer, and what stays of it has none.
+        why = "whose answer is cut off" if record.targets.any() else "without an answer to learn"
+        made.left_out[why] += 1
     elif example.num_tokens < num_tokens:
         made.num_truncated += 1
     return example

@@ -1,6 +1,7 @@
 """Validation loss: the mean over all targets of the validation examples, prompts and padding never counted."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,23 @@ def evaluate(
         trainee.peft.train(was_training)
     num_targets = sum(one.num_targets for one in examples)
     return EvalMetrics(sum(losses) / num_targets, num_targets)
+
+
+def answer_shares(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Of (answer, wanted): the share answered exactly, and of those that want JSON the share that is JSON."""
+    if not pairs:
+        return {}
+    shares = {"exact_match": sum(answer.strip() == wanted.strip() for answer, wanted in pairs) / len(pairs)}
+    of_json = [answer for answer, wanted in pairs if _is_json(wanted)]
+    return shares | ({"json_valid": sum(map(_is_json, of_json)) / len(of_json)} if of_json else {})
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def rehearse_evaluation(

@@ -6,11 +6,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Image
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from app.conversations.images import open_rgb
 from worker.trainer.base_files import read_json
+from worker.trainer.faults import JobFailed
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,14 @@ class Example:
         return int(found[int(breaks[-1]) + 1 if len(breaks) else 0])
 
 
+def data_fault(line: int, why: str) -> JobFailed:
+    return JobFailed(
+        "data_fault",
+        f"Line {line} of the dataset cannot be trained: {why}.",
+        "Mend or remove that line, add the dataset again, and make a new job on it.",
+    )
+
+
 class Vision:
     """The image token, the merge size and the pixel limits of a base model's directory."""
 
@@ -62,12 +72,19 @@ class Vision:
 
     def pixels(self, example: Example) -> tuple[Tensor, Tensor]:
         """Patches [P, D] of all images of an example, and their grids [images, 3]."""
-        pictures = [open_rgb(data) for data in example.images]
+        pictures = [self._open(data, example.line) for data in example.images]
         made = self._processor(images=pictures, return_tensors="pt")
         grids = made["image_grid_thw"]
         if [tuple(one) for one in grids.tolist()] != list(example.grids):
-            raise ValueError(f"the images of line {example.line} do not have the size they were counted with")
+            raise data_fault(example.line, "its images do not have the size they were counted with")
         return made["pixel_values"], grids
+
+    @staticmethod
+    def _open(data: bytes, line: int) -> Image:
+        try:
+            return open_rgb(data)
+        except ValueError as error:
+            raise data_fault(line, f"an image: {error}") from error
 
     def spans(self, ids: Tensor) -> list[tuple[int, int]]:
         """Start and end of each run of image tokens."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import bitsandbytes as bnb
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from app.schemas import TrainingConfig
-from worker.trainer.back_off import RowBudget
+from worker.trainer.back_off import RowBudget, free_cached, is_out_of_memory, memory_code
 from worker.trainer.faults import JobFailed
 from worker.trainer.images import Example, Vision
 from worker.trainer.losses import target_cross_entropy
@@ -31,9 +31,16 @@ class StepMetrics:
     step_s: float
 
 
+def no_errand() -> None:
+    """Nothing is to be done between two rows."""
+
+
 @dataclass
 class Stepper:
-    """Takes optimizer steps. `poll` is called between rows and may raise; then the step has not happened."""
+    """Takes optimizer steps. `poll` is called between rows and may raise; then the step has not happened.
+
+    `errand` is asked between rows, too: what it answers is done there, with the state of the last whole step.
+    """
 
     trainee: Trainee
     optimizer: torch.optim.Optimizer
@@ -42,6 +49,7 @@ class Stepper:
     rate: Callable[[int], float]
     budget: RowBudget
     poll: Callable[[], None]
+    errand: Callable[[], Callable[[], None] | None] = no_errand
 
     def steps(self, members: Callable[[int], list[Example]], first: int, last: int) -> Iterator[StepMetrics]:
         """Yields after each step, with the new weights in place; between yields the caller may save or evaluate."""
@@ -50,12 +58,10 @@ class Stepper:
             started = time.perf_counter()
             examples = members(step)
             loss = self._gradients(examples, f"step {step:,}")
-            norm = float(clip_grad_norm_(self.trainee.parameters.values(), self.config.max_grad_norm))
+            total = self._norm()
+            norm = float(total)
             stop_unless_finite(step, loss, norm, examples)  # before the weights move
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate(step)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self._move(step, total)
             yield StepMetrics(
                 step=step,
                 loss=loss,
@@ -89,6 +95,7 @@ class Stepper:
 
         def forward_backward(members: list[int]) -> Tensor:
             self.poll()
+            self._run_errand(before)
             row = pack([examples[i] for i in members], [scales[i] for i in members], self.vision, self.trainee.device)
             loss = target_cross_entropy(self.trainee.hidden(row), self.trainee.head, row.labels, row.scale)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -96,6 +103,46 @@ class Stepper:
 
         losses = self.budget.run(examples, doing, forward_backward, lambda: self._undo(before))
         return float(torch.stack(losses).sum())
+
+    def _run_errand(self, before: list[Tensor]) -> None:
+        """With the generators of the last whole step, as a checkpoint has to hold them; this step's come back after."""
+        errand = self.errand()
+        if errand is None:
+            return
+        now = torch_state()
+        restore_torch(before)
+        try:
+            errand()
+        finally:
+            restore_torch(now)
+
+    def _norm(self) -> Tensor:
+        """Of all gradients. It only reads, so it may be tried once more where memory ran out."""
+        gradients = [one.grad for one in self.trainee.parameters.values() if one.grad is not None]
+        try:
+            return get_total_norm(gradients)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        free_cached()
+        return get_total_norm(gradients)
+
+    def _move(self, step: int, norm: Tensor) -> None:
+        """Clips and takes the step. Half of it cannot be undone, so an end of memory here ends the job."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step)
+        try:
+            clip_grads_with_norm_(self.trainee.parameters.values(), self.config.max_grad_norm, norm)
+            self.optimizer.step()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise JobFailed(
+                memory_code(),
+                f"Memory ran out while the optimizer moved the weights of step {step:,}; that step cannot be repeated.",
+                "Lower row_tokens or lora_r, and resume from the last checkpoint.",
+            ) from error
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _undo(self, generators: list[Tensor]) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -14,12 +14,13 @@ from transformers.utils import logging as transformers_logging
 from app.conversations.render import Renderer
 from app.schemas import TINY_MODEL
 from worker.trainer.atomic import list_files
-from worker.trainer.back_off import RowBudget, is_out_of_memory
+from worker.trainer.back_off import RowBudget, is_out_of_memory, memory_code
 from worker.trainer.base_files import check_base_model, read_json
 from worker.trainer.checkpoint import Progress, adapter_tensors, load_adapter, read_checkpoint, restore_checkpoint
 from worker.trainer.data import Data, load_data
 from worker.trainer.export import export_adapter, versions
 from worker.trainer.faults import Interrupted, JobFailed, Outcome
+from worker.trainer.guardian import Guardian
 from worker.trainer.identity import identity_of_job
 from worker.trainer.images import Vision
 from worker.trainer.job import Job
@@ -63,7 +64,7 @@ def train(job: Job) -> Ended:
         if not is_out_of_memory(error):
             raise
         raise JobFailed(
-            "out_of_memory",
+            memory_code(),
             f"The memory of this machine is too small for this job: {str(error).splitlines()[0]}",
             "Lower row_tokens, max_length or lora_r, or choose a machine with more memory.",
         ) from error
@@ -110,16 +111,17 @@ def _train(job: Job) -> Ended:
     best = restore_checkpoint(resume, trainee, optimizer) if resume else None
     job.commands.poll()
 
-    warn = partial(events.log, level="warning")
+    guardian = Guardian(events, silent=spec.config.guardian == "off")
+    guardian.saw_data(data)
     row_tokens = min(resolved.row_tokens, progress.row_tokens or resolved.row_tokens)
-    budget = RowBudget(row_tokens, warn, spare=partial(checkpoint_all_layers, trainee.base))
-    eval_budget = RowBudget(resolved.row_tokens, warn)
+    budget = RowBudget(row_tokens, guardian.saw_memory_end, spare=partial(checkpoint_all_layers, trainee.base))
+    eval_budget = RowBudget(resolved.row_tokens, guardian.saw_memory_end)
     stepper = make_stepper(job, trainee, optimizer, resolved, budget)
     first = [data.train[i] for i in plan.members(1)]
     check_attention(trainee, first, stepper.vision, budget.tokens, events.log)
     sampler = make_sampler(job, stepper, data, renderer)
     session = Session(
-        job, data, plan, resolved, identity, stepper, eval_budget, sampler, progress, best, saved_step=progress.step
+        job, data, plan, resolved, identity, stepper, eval_budget, sampler, progress, guardian, best, progress.step
     )
     again = f" again after step {progress.step:,}" if progress.step else ""
     events.state("running", "training", f"Training {resolved.num_steps:,} steps")
@@ -142,6 +144,12 @@ def choose_device(model_dir: Path) -> torch.device:
     """CUDA if there is any; on a CPU also decides how many threads work."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
+    if torch.version.cuda and os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1"):
+        raise JobFailed(
+            "driver_gone",
+            "This lane's GPU cannot be used: the driver does not answer, or does not fit the installed torch.",
+            "See whether `nvidia-smi` lists the card on that machine; restart the machine if it does not.",
+        )
     hidden_size = read_json(model_dir / "config.json", model_dir.name)["text_config"]["hidden_size"]
     wanted = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     torch.set_num_threads(1 if hidden_size <= NARROW else wanted)

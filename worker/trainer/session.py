@@ -1,6 +1,7 @@
 """Steps of one job with all that happens between them: reports, evaluations, samples, checkpoints, early stopping."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,8 @@ from worker.trainer.atomic import list_files
 from worker.trainer.back_off import RowBudget, is_out_of_memory
 from worker.trainer.checkpoint import Progress, adapter_tensors, keep_only, save_checkpoint
 from worker.trainer.data import Data
-from worker.trainer.evaluate import evaluate, rehearse_evaluation
+from worker.trainer.evaluate import answer_shares, evaluate, rehearse_evaluation
+from worker.trainer.guardian import Guardian
 from worker.trainer.images import Example
 from worker.trainer.job import Job
 from worker.trainer.loop import StepMetrics, Stepper
@@ -38,6 +40,7 @@ class Session:
     eval_budget: RowBudget
     sampler: Sampler
     progress: Progress
+    guardian: Guardian
     best: dict[str, Tensor] | None = None
     saved_step: int = 0
     _ticker: Ticker = field(default_factory=Ticker)
@@ -54,16 +57,21 @@ class Session:
         if first <= last and says_when_memory_ends(self.stepper.trainee.device):
             self.rehearse()
         self._after_step()  # an evaluation the resumed step still owes
+        self.stepper.errand = self._errand
+        # One that was killed after its stop had been decided makes no further step.
+        last = self.progress.step if self.stops_early else last
         for metrics in self.stepper.steps(self._examples, first, last):
             self.progress.step, self.progress.loss = metrics.step, metrics.loss
             self._report(metrics, metrics.step - first + 1)
+            self.guardian.saw_step(metrics)
             self._after_step()
             if self.stops_early:
-                self.job.events.log(
-                    f"Stopped at step {metrics.step:,}: the validation loss has not fallen for "
-                    f"{self.progress.evals_without_gain} evaluations"
-                )
                 break
+        if self.stops_early:
+            self.job.events.log(
+                f"Stopped at step {self.progress.step:,}: the validation loss has not fallen for "
+                f"{self.progress.evals_without_gain} evaluations"
+            )
         self.save()
 
     def rehearse(self) -> None:
@@ -107,15 +115,26 @@ class Session:
     def _examples(self, step: int) -> list[Example]:
         return [self.data.train[i] for i in self.plan.members(step)]
 
+    def _errand(self) -> Callable[[], None] | None:
+        return self._run_errands if self.job.commands.has_errand() else None
+
+    def _run_errands(self) -> None:
+        # Before the first step there is nothing to save yet: that request waits for it.
+        if self.progress.step and self.job.commands.take("save"):
+            self.save()
+        if self.job.commands.take("sample"):
+            self._sample()
+
     def _after_step(self) -> None:
         step = self.progress.step
         if step == 0:
             return
-        improved = self._due(self.resolved.eval_steps, self.progress.eval_step) and self._evaluate()
-        if self._due(self.resolved.sample_steps, self.progress.sample_step):
-            self._sample()
+        answers: list[Sample] = []
+        if self.job.commands.take("sample") or self._due(self.resolved.sample_steps, self.progress.sample_step):
+            answers = self._sample()
+        improved = self._due(self.resolved.eval_steps, self.progress.eval_step) and self._evaluate(answers)
         minutes = (time.monotonic() - self._saved_at) / 60
-        wanted = self.job.commands.take_save() or minutes >= self.config.save_minutes
+        wanted = self.job.commands.take("save") or minutes >= self.config.save_minutes
         if wanted or (improved and self.config.keep_best) or step % self.resolved.save_steps == 0:
             self.save()
 
@@ -123,15 +142,17 @@ class Session:
         step = self.progress.step
         return step > done_at and (step % cadence == 0 or step == self.resolved.num_steps)
 
-    def _evaluate(self) -> bool:
-        """Reports the validation loss; answers whether it is the lowest so far."""
+    def _evaluate(self, answers: list[Sample]) -> bool:
+        """Reports the validation loss, and how good the answers of this step were; whether the loss is the lowest."""
         if not self.data.validation:
             return False
         stepper, progress = self.stepper, self.progress
         found = evaluate(
             stepper.trainee, self.data.validation, stepper.vision, self.eval_budget, self.job.commands.poll
         )
-        self.job.events.emit("eval", step=progress.step, loss=found.loss, num_targets=found.num_targets)
+        shares = answer_shares([(one.answer, one.wanted) for one in answers])
+        self.job.events.emit("eval", step=progress.step, loss=found.loss, num_targets=found.num_targets, **shares)
+        self.guardian.saw_evaluation(found.loss)
         progress.eval_step, progress.eval_loss = progress.step, found.loss
         improved = progress.best_loss is None or found.loss < progress.best_loss
         progress.evals_without_gain = 0 if improved else progress.evals_without_gain + 1
@@ -141,15 +162,18 @@ class Session:
                 self.best = adapter_tensors(stepper.trainee)
         return improved
 
-    def _sample(self) -> None:
+    def _sample(self) -> list[Sample]:
+        said: list[Sample] = []
         try:
             for one in self.sampler.samples():
                 self._say_sample(one)
+                said.append(one)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             self.job.events.log("Out of memory at the samples: none after this step", level="warning")
         self.progress.sample_step = self.progress.step
+        return said
 
     def _say_sample(self, one: Sample) -> None:
         self.job.events.emit(

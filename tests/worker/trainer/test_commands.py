@@ -27,7 +27,7 @@ def outcome_of(commands: Commands) -> str:
 def test_nothing_asked_goes_on(tmp_path: Path) -> None:
     commands = Commands(tmp_path / "commands")
     commands.poll()
-    assert not commands.take_save()
+    assert not commands.take("save")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_save_is_taken_once(tmp_path: Path) -> None:
     (tmp_path / "save").touch()
     commands = Commands(tmp_path)
     commands.poll()
-    assert [commands.take_save(), commands.take_save()] == [True, False]
+    assert [commands.take("save"), commands.take("save")] == [True, False]
 
 
 @pytest.mark.usefixtures("_own_sigterm")

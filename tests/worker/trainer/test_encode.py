@@ -92,7 +92,7 @@ def test_what_is_left_out_is_counted_by_reason(renderer: Renderer, tmp_path: Pat
 def test_a_cut_that_leaves_no_answer_leaves_the_record_out(renderer: Renderer, tmp_path: Path) -> None:
     long = {"messages": [{"role": "user", "content": "word " * 300}, {"role": "assistant", "content": "ok"}]}
     path = write_jsonl(tmp_path / "d.jsonl", [long])
-    assert read(path, renderer, max_length=128, truncation="right").left_out == {"without an answer to learn": 1}
+    assert read(path, renderer, max_length=128, truncation="right").left_out == {"whose answer is cut off": 1}
     (cut,) = examples_of(path, renderer, max_length=128, truncation="left")
     assert (cut.num_tokens, decoded_targets(cut, renderer)) == (128, "ok<|im_end|>")
 

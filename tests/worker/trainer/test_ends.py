@@ -128,3 +128,16 @@ def test_sigterm_releases_the_job(model_dir: Path, tmp_path: Path) -> None:
     ended = json.loads((tmp_path / "outcome.json").read_text("utf-8"))
     assert ended["outcome"] == "released"
     assert of_kind(tmp_path, "checkpoint")[-1]["step"] == ended["step"] > 0
+
+
+def test_a_job_killed_after_its_early_stop_was_decided_takes_no_further_step(model_dir: Path, tmp_path: Path) -> None:
+    early = {**SETTINGS, "max_steps": 20, "eval_steps": 1, "early_stopping_evals": 1, "learning_rate": 1.0}
+    make_job(tmp_path / "first", model_dir, RECORDS, **early)
+    ended = run_job(tmp_path / "first")
+    last = of_kind(tmp_path / "first", "step")[-1]["step"]
+    assert ended["outcome"] == "succeeded" and last < 20
+    path = tmp_path / "first" / "checkpoints" / f"step-{last:08d}"
+    make_job(tmp_path / "second", model_dir, RECORDS, **early, resume_path=str(path), resume_step=last)
+    again = run_job(tmp_path / "second")
+    assert (again["outcome"], again["step"]) == ("succeeded", ended["step"])
+    assert of_kind(tmp_path / "second", "step") == []

@@ -5,7 +5,7 @@ import torch
 
 from tests.tiny import make_examples
 from worker.trainer.back_off import RowBudget
-from worker.trainer.evaluate import evaluate
+from worker.trainer.evaluate import answer_shares, evaluate
 from worker.trainer.images import Vision
 from worker.trainer.model import Trainee
 
@@ -38,3 +38,9 @@ def test_it_changes_neither_the_mode_nor_the_generators(exact: Trainee, vision: 
     evaluate(exact, EXAMPLES, vision, RowBudget(40, print), lambda: None)
     assert exact.peft.training
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_answers_are_compared_with_what_was_wanted() -> None:
+    pairs = [('{"n": 3}', '{"n": 3}'), ('{"n": ', '{"n": 4}'), ("about four", "4"), ("Hello.", "Hello. ")]
+    assert answer_shares(pairs) == {"exact_match": 0.5, "json_valid": 1 / 3}
+    assert answer_shares(pairs[3:]) == {"exact_match": 1.0} and answer_shares([]) == {}

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from app.model_folder import INDEX, SINGLE
-from tests.tiny import conversation, make_job, of_kind, run_job
+from tests.tiny import conversation, make_job, of_kind, run_job, write_jsonl
 from worker.trainer import checkpoint, loop, run
 from worker.trainer.base_files import check_base_model, identity_of
 from worker.trainer.faults import JobFailed
+from worker.trainer.images import Example, Vision
 
 RECORDS = [conversation(i) for i in range(24)]
 
@@ -175,3 +177,46 @@ def test_a_wrong_call_says_how_it_is_called(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "usage: python -m worker.trainer JOB_DIR" in done.stderr
+
+
+def test_an_end_of_memory_in_the_optimizer_ends_the_job_before_anything_is_saved(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise loop.torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(loop, "clip_grads_with_norm_", fail)
+    make_job(tmp_path, model_dir, RECORDS, max_steps=1)
+    error = failure(tmp_path)
+    assert error["code"] == "out_of_memory" and "optimizer moved the weights of step 1" in error["message"]
+    assert of_kind(tmp_path, "checkpoint") == []
+
+
+def test_an_end_of_memory_at_the_norm_is_tried_once_more(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total_norm, tried = loop.get_total_norm, []
+
+    def fail_once(gradients: Any) -> Any:
+        tried.append(1)
+        if len(tried) == 1:
+            raise loop.torch.OutOfMemoryError("CUDA out of memory.")
+        return total_norm(gradients)
+
+    monkeypatch.setattr(loop, "get_total_norm", fail_once)
+    make_job(tmp_path, model_dir, RECORDS, max_steps=1)
+    assert (run_job(tmp_path)["outcome"], len(tried)) == ("succeeded", 2)
+
+
+def test_a_validation_file_of_which_nothing_can_be_used_fails_the_job(model_dir: Path, tmp_path: Path) -> None:
+    other = write_jsonl(tmp_path / "validation.jsonl", [{"messages": []}])
+    make_job(tmp_path, model_dir, RECORDS, max_steps=1, validation_path=str(other))
+    error = failure(tmp_path)
+    assert error["code"] == "no_validation_examples" and "line 1" in error["message"]
+
+
+def test_an_image_that_went_bad_is_named_by_its_line(vision: Vision) -> None:
+    one = Example(7, torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.bool), (b"not an image",), ())
+    with pytest.raises(JobFailed) as failed:
+        vision.pixels(one)
+    assert failed.value.code == "data_fault" and "Line 7 " in failed.value.message
