@@ -14,7 +14,7 @@ from app.failures import add_error_answers
 from app.hub import Hub
 from app.migrate import upgrade
 from app.queue import Waker
-from app.routes import adapters, datasets, estimate, execution, health, jobs, later, login, pages, stream
+from app.routes import adapters, datasets, estimate, execution, health, jobs, later, login, pages, queue, stream
 from app.security import Gate, Tokens, ensure_token
 from app.services import attempts, events
 from app.services.base_models import BaseModels
@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.base_models = BaseModels(tuple(settings.model_root_paths), settings.hub, settings.default_model)
     app.add_middleware(Gate, settings=settings, tokens=tokens)
     add_error_answers(app)
-    for module in (health, login, datasets, jobs, estimate, adapters, execution, stream, later, pages):
+    for module in (health, login, datasets, jobs, queue, estimate, adapters, execution, stream, later, pages):
         app.include_router(module.router)
     app.mount("/static", CachedStaticFiles(directory=STATIC_DIR), name="static")
     return app

@@ -11,7 +11,7 @@ from app.columns import utc_now
 from app.db import announce_work
 from app.errors import Fenced
 from app.models import HELD, Adapter, Attempt, Checkpoint, Dataset, Event, Job, JobState, Lane
-from app.services import adapters, control, events, ingest, jobs, parents
+from app.services import adapters, control, events, ingest, jobs, opening, order, parents, waiting
 
 
 def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) -> dict[str, Any] | None:
@@ -24,7 +24,7 @@ def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) 
         if key is not None and attempt.claim_key == key:
             return _claim_view(session, held, control.newest_checkpoint(session, held), lease_s)
         lose(session, held, "worker_restarted", "Its worker was started again while it held the job.")
-    job = next(iter(jobs.ready(session, limit=1)), None)
+    job = waiting.first_for(session, lane) if opening.is_open(session) else None
     lane.idle = job is None
     lane.last_seen_at = utc_now()
     session.add(lane)
@@ -120,6 +120,9 @@ def beat(
     commands = []
     if job.asked:
         commands.append("stop" if job.asked == "cancel" and job.stop_now else job.asked)
+    elif job.makes_way_for is not None:
+        # The trainer saves and stops as for a pause; where the job goes then is decided here.
+        commands.append("pause")
     if job.save_asked:
         commands.append("save")
         job.save_asked = False
@@ -149,7 +152,7 @@ def end(session: Session, job: Job, attempt: Attempt, report: dict[str, Any]) ->
         _succeed(session, job, attempt, report)
     elif outcome == "failed":
         _finish(session, job, attempt, JobState.FAILED, error)
-    elif outcome in ("cancelled", "paused", "released") or job.asked:
+    elif outcome in ("cancelled", "paused", "released") or job.asked or job.makes_way_for:
         _set_aside(session, job, attempt, outcome)
     else:
         _crash(session, job, attempt, error or {}, report.get("exit"))
@@ -175,12 +178,15 @@ def _set_aside(session: Session, job: Job, attempt: Attempt, outcome: str) -> No
     """Cancelled or paused as was asked; else back into the queue, which is no fault of the job's."""
     if job.asked == "cancel" or (outcome == "cancelled" and job.asked is None):
         _finish(session, job, attempt, JobState.CANCELLED, None)
-    elif job.asked == "pause" or outcome == "paused":
+    elif job.asked == "pause" or (outcome == "paused" and job.makes_way_for is None):
         _finish(session, job, attempt, JobState.PAUSED, None)
     else:
         attempt.outcome, attempt.ended_at = "released", utc_now()
         session.add(attempt)
-        jobs.become(session, job, JobState.QUEUED, "Its worker was stopped; it goes on from its newest checkpoint")
+        message = "Its worker was stopped; it goes on from its newest checkpoint"
+        if job.makes_way_for is not None:
+            message = order.make_way(session, job)
+        jobs.become(session, job, JobState.QUEUED, message)
 
 
 def _crash(
@@ -215,7 +221,7 @@ def lose(session: Session, job: Job, code: str, message: str) -> None:
     """Take the job from a worker that fell silent or was started anew."""
     attempt = _newest_attempt(session, job)
     error = {"code": code, "message": message, "advice": "It goes on from its newest checkpoint on the next free lane."}
-    if job.asked:
+    if job.asked or job.makes_way_for is not None:
         _set_aside(session, job, attempt, "lost")
     else:
         _count_fault(session, job, attempt, {"code": code, "exit": None}, error)
@@ -243,7 +249,7 @@ def release_waiting(session: Session, dataset: Dataset) -> None:
     if dataset.state == "ready":
         return
     for job in jobs.in_queue_order(session):
-        if dataset.id not in jobs.dataset_ids(job):
+        if job.state != JobState.QUEUED or dataset.id not in waiting.dataset_ids(job):
             continue
         job.error = {
             "code": "dataset_refused",

@@ -11,16 +11,17 @@ from app.db import announce_work
 from app.errors import NotFound
 from app.hub import iso
 from app.models import HELD, Job, Lane, Node
-from app.services import attempts, events
+from app.services import attempts, events, waiting
+from app.services.needs import is_silent
 
 BEAT_S = 1.0
-SILENT_AFTER_S = 15.0
 
 
 class NewLane(BaseModel):
     name: str = Field(min_length=1, max_length=100, pattern=r"^[\w.-]+$")
     kind: str = "cpu"
     gpus: list[dict[str, Any]] = Field(default_factory=list)
+    labels: list[str] = Field(default_factory=list, max_length=64)
 
 
 class NewNode(BaseModel):
@@ -53,7 +54,8 @@ def _register_lane(session: Session, node: Node, new: NewLane) -> Lane:
     assert node.id is not None
     lane = session.exec(select(Lane).where(Lane.node_id == node.id, Lane.name == new.name)).first()
     lane = lane or Lane(node_id=node.id, name=new.name)
-    lane.kind, lane.gpus, lane.draining, lane.last_seen_at = new.kind, new.gpus, False, utc_now()
+    lane.kind, lane.gpus, lane.labels = new.kind, new.gpus, new.labels
+    lane.draining, lane.last_seen_at = False, utc_now()
     lane.idle = lane.id is None or held_job_id(session, lane) is None
     session.add(lane)
     session.flush()
@@ -90,10 +92,6 @@ def held_job_id(session: Session, lane: Lane) -> int | None:
     return session.exec(select(Job.id).where(Job.lane_id == lane.id, col(Job.state).in_(HELD))).first()
 
 
-def is_silent(lane: Lane) -> bool:
-    return utc_now() - lane.last_seen_at > timedelta(seconds=SILENT_AFTER_S)
-
-
 def idle_lanes(session: Session) -> list[tuple[Lane, str]]:
     """Lanes that would take a job now, with the names of their queues."""
     alive = utc_now() - timedelta(seconds=3 * BEAT_S)
@@ -103,6 +101,13 @@ def idle_lanes(session: Session) -> list[tuple[Lane, str]]:
         .where(col(Lane.last_seen_at) >= alive)
     )
     return [(lane, queue_name(node, lane)) for lane, node in session.exec(query)]
+
+
+def queues_to_wake(session: Session) -> list[str]:
+    """Queues of idle lanes that fit a job which waits for nothing but a lane: one lane for each such job."""
+    idle = {lane.id: (lane, queue) for lane, queue in idle_lanes(session)}
+    chosen = waiting.lanes_for_ready_jobs(session, [lane for lane, _ in idle.values()])
+    return [idle[lane.id][1] for lane in chosen]
 
 
 def claim(session: Session, node_id: int, name: str, lease_s: float, key: str | None) -> dict[str, Any] | None:
