@@ -74,7 +74,12 @@ class Worker:
     """A lane that claims, beats and ends by hand."""
 
     def __init__(
-        self, center: Center, lane: str, node: str, gpus: list[dict[str, Any]] | None = None, labels: list[str] | None = None
+        self,
+        center: Center,
+        lane: str,
+        node: str,
+        gpus: list[dict[str, Any]] | None = None,
+        labels: list[str] | None = None,
     ) -> None:
         self.client, self.lane = center.client, lane
         self.auth = {"Authorization": f"Bearer {center.app.state.tokens.worker}"}

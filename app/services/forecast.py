@@ -1,7 +1,7 @@
 """When queued jobs are expected to start and end: the lanes played forward, in the order of claiming."""
 
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,9 +56,19 @@ class _Play:
     spans: dict[int, Span] = field(default_factory=dict)
     later: list[tuple[float, int, _Waiting]] = field(default_factory=list)
     after: dict[int, list[_Waiting]] = field(default_factory=lambda: defaultdict(list))
+    freed: deque[_Waiting] = field(default_factory=deque)
 
     def offer(self, job: _Waiting) -> None:
-        """The next job in order: placed now, or kept until its time or its dependencies have come."""
+        """The next job in order, and those that waited for it alone."""
+        self.freed.append(job)
+        self._drain()
+
+    def _drain(self) -> None:
+        while self.freed:
+            self._offer(self.freed.popleft())
+
+    def _offer(self, job: _Waiting) -> None:
+        """Placed now, or kept until its time or its dependencies have come."""
         for other in job.depends_on:
             if other not in self.ends:
                 self.after[other].append(job)
@@ -81,6 +91,7 @@ class _Play:
         """Nobody else comes: those whose time has yet to come, in the order of their times."""
         while self.later:
             self._place(heappop(self.later)[2])
+            self._drain()
 
     def _lane(self, job: _Waiting) -> int | None:
         """The lane that is free first of those that fit."""
@@ -110,8 +121,7 @@ class _Play:
     def _settle(self, job: _Waiting, start: float | None, end: float | None) -> None:
         self.spans[job.id] = (_moment(start), _moment(end))
         self.ends[job.id] = end
-        for one in self.after.pop(job.id, ()):
-            self.offer(one)
+        self.freed.extend(self.after.pop(job.id, ()))
 
 
 def outlook(session: Session, jobs: Sequence[Job]) -> Outlook:
@@ -136,7 +146,7 @@ def _play(
     free = [max(now, float("inf") if (end := busy.get(lane.id, now)) is None else end) for lane, _ in lanes]
     play = _Play(lanes, free, seen, dict(ends))
     left = set(wanted)
-    for job in _queue(session, typical):
+    for job in _queue(session, typical, now):
         play.offer(_known(session, job, play))
         left.discard(job.id)
         if not left and not play.later and not play.after:
@@ -156,7 +166,7 @@ def _known(session: Session, job: _Waiting, play: _Play) -> _Waiting:
     return job
 
 
-def _queue(session: Session, typical: float | None) -> Iterator[_Waiting]:
+def _queue(session: Session, typical: float | None, now: float) -> Iterator[_Waiting]:
     """The first queued jobs, next first, read as plain columns."""
     query = (
         select_columns(
@@ -173,7 +183,6 @@ def _queue(session: Session, typical: float | None) -> Iterator[_Waiting]:
         .order_by(*waiting.ORDER)
         .limit(DEPTH)
     )
-    now = utc_now().timestamp()
     session.flush()
     rows = session.connection().execute(query)
     for rank, (number, needs, depends, after, seconds, most, step, steps) in enumerate(rows):

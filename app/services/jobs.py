@@ -1,9 +1,8 @@
 """Jobs: made, listed, shown. What people ask of a job is in `control`, what workers report in `attempts`."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
@@ -15,7 +14,7 @@ from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lan
 from app.schemas import TrainingConfig, field_errors, read_config
 from app.services import events, forecast, parents, waiting
 from app.services.base_models import BaseModels
-from app.services.needs import Needs
+from app.services.needs import Moment, Needs
 
 PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 NOT_YET = {
@@ -41,20 +40,8 @@ class NewJob(BaseModel):
     from_adapter: int | None = Field(None, ge=1, le=2**53)
     needs: Needs | None = None
     depends_on: list[JobId] = Field(default_factory=list, max_length=100)
-    start_after: datetime | None = None
+    start_after: Moment | None = None
     max_duration_s: float | None = Field(None, gt=0, le=10**9, allow_inf_nan=False)
-
-    @field_validator("start_after", mode="before")
-    @classmethod
-    def _as_moment(cls, value: Any) -> Any:
-        """An ISO time; without a zone it is in UTC, as all times here are."""
-        if value is None:
-            return None
-        try:
-            moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-        except (ValueError, OverflowError, AttributeError):
-            raise ValueError('must be a time such as "2030-01-31T22:00:00Z"') from None
 
 
 def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]:

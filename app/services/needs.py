@@ -1,11 +1,11 @@
-"""What a job asks of a lane, and which lanes have it."""
+"""What a job asks of a lane and of the clock, and which lanes have it."""
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 from sqlmodel import Session, col, select
 
 from app.columns import utc_now
@@ -17,6 +17,18 @@ UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 AMOUNT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?i?b)\s*", re.IGNORECASE)
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
+
+
+def as_moment(value: Any) -> datetime:
+    """An ISO time; without a zone it is in UTC, as all times here are."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError, AttributeError, TypeError):
+        raise ValueError('must be a time such as "2030-01-31T22:00:00Z"') from None
+
+
+Moment = Annotated[datetime, BeforeValidator(as_moment)]
 
 
 class Needs(BaseModel):

@@ -46,10 +46,11 @@ def _ready() -> list[ColumnElement[bool]]:
 
 def ready_jobs(session: Session) -> Generator[tuple[int, Needs], None, None]:
     """(id, needs) of the jobs that may be claimed, next first; read as far as somebody asks."""
-    # Plain columns: whoever looks for what fits may pass over thousands of rows.
+    # Plain columns by way of the connection, which alone reads no further than is asked for.
     query = select(Job.id, cast(col(Job.needs), String)).where(*_ready()).order_by(*ORDER)
+    session.flush()
     known: dict[str, Needs] = {}
-    with closing(session.exec(query)) as rows:
+    with closing(session.connection().execute(query)) as rows:
         for job_id, needs in rows:
             if needs is not None and needs not in known:
                 known[needs] = json.loads(needs)
