@@ -47,28 +47,27 @@ def _last(session: Session, job: Job) -> Job | None:
 
 
 def _put(session: Session, job: Job, priority: int, after: Job | None, before: Job | None) -> None:
-    """Give the job a place right behind `after`, or right before `before`, among those of the priority."""
-    place = _free_place(session, job, priority, after, before)
+    """Give the job the priority, and the place right behind `after` or right before `before`."""
+    place = _free_place(session, job, after, before)
     if place is None:
         _spread(session)
-        place = _free_place(session, job, priority, after, before)
+        place = _free_place(session, job, after, before)
     assert place is not None
     job.priority, job.place = priority, place
     session.add(job)
 
 
-def _free_place(session: Session, job: Job, priority: int, after: Job | None, before: Job | None) -> int | None:
-    """A number between the two neighbours; None where their numbers leave no room."""
-    others = (Job.priority == priority, Job.id != job.id, col(Job.state).not_in(ENDED))
+def _free_place(session: Session, job: Job, after: Job | None, before: Job | None) -> int | None:
+    """A number between the neighbour and the next job that is not over; None where their numbers leave no room."""
+    others = (Job.id != job.id, col(Job.state).not_in(ENDED))
     if before is not None:
         lower = session.exec(select(func.max(Job.place)).where(*others, Job.place <= before.place, Job.id != before.id))
         low, high = lower.one(), before.place
         low = high - 2 * jobs.GAP if low is None else low
-    elif after is not None and after.priority == priority:
+    else:
+        assert after is not None
         upper = session.exec(select(func.min(Job.place)).where(*others, Job.place >= after.place, Job.id != after.id))
         low, high = after.place, upper.one() or jobs.next_place(session) + jobs.GAP
-    else:
-        return jobs.next_place(session)
     return (low + high) // 2 if high - low > 1 else None
 
 
