@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from app.db import DatabaseDep
 from app.routes.params import Cursor, Limit, Who, page_of
-from app.services import forecast, jobs, opening, waiting
+from app.services import forecast, jobs, opening, order, waiting
 
 router = APIRouter(prefix="/api/queue")
 
@@ -18,12 +18,12 @@ def show_queue(database: DatabaseDep, limit: Limit = 50, after: Cursor = None) -
         rows = waiting.page(session, limit, jobs.get(session, after) if after is not None else None)
         seen = forecast.outlook(session, rows)
         page = page_of(rows, [jobs.view(session, row, seen) for row in rows], limit)
-        return page | opening.view(seen.scene.opening)
+        return page | opening.view(seen.opening)
 
 
 @router.put("")
 def change_queue(database: DatabaseDep, who: Who, body: opening.Change) -> dict[str, Any]:
     """Pause it or open it, set quiet hours. Lanes begin no job meanwhile; those they hold go on."""
     with database.write() as session:
-        opening.change(session, body, who)
+        order.open_or_close(session, body, who)
         return opening.view(opening.read(session))

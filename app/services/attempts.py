@@ -11,7 +11,7 @@ from app.columns import utc_now
 from app.db import announce_work
 from app.errors import Fenced
 from app.models import HELD, Adapter, Attempt, Checkpoint, Dataset, Event, Job, JobState, Lane
-from app.services import adapters, control, events, ingest, jobs, opening, order, parents, waiting
+from app.services import adapters, control, events, ingest, jobs, opening, parents, places, waiting
 
 
 def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) -> dict[str, Any] | None:
@@ -185,7 +185,7 @@ def _set_aside(session: Session, job: Job, attempt: Attempt, outcome: str) -> No
         session.add(attempt)
         message = "Its worker was stopped; it goes on from its newest checkpoint"
         if job.makes_way_for is not None:
-            message = order.make_way(session, job)
+            message = places.make_way(session, job)
         jobs.become(session, job, JobState.QUEUED, message)
 
 

@@ -8,7 +8,7 @@ from app.columns import utc_now
 from app.errors import Conflict
 from app.models import HELD, PRIORITIES, Checkpoint, Job, JobState
 from app.schemas import read_config
-from app.services import events, jobs
+from app.services import events, jobs, places
 from app.services.needs import Needs
 
 WORDS = {
@@ -102,7 +102,7 @@ def retry(session: Session, job: Job, who: str) -> None:
 
 def _queue_again(session: Session, job: Job, message: str) -> None:
     job.error, job.last_fault, job.faults = None, None, 0
-    job.place = jobs.next_place(session)
+    job.place = places.next_place(session)
     jobs.become(session, job, JobState.QUEUED, message)
 
 

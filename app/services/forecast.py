@@ -15,8 +15,9 @@ from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.models import HELD, Job, JobState, Lane
-from app.services import waiting
-from app.services.needs import fits, is_silent
+from app.services import opening, waiting
+from app.services.needs import fits, is_silent, registered_lanes
+from app.services.opening import Opening
 
 # A job further back is given no time: what stands before it will have changed by then.
 DEPTH = 1000
@@ -28,9 +29,17 @@ Span = tuple[datetime | None, datetime | None]
 class Outlook:
     """What a list of jobs shows beside their rows; read once for all of them."""
 
-    scene: waiting.Scene
+    lanes: list[tuple[Lane, str]]
+    unready: frozenset[int]
+    opening: Opening
     positions: dict[int, int]
     spans: dict[int, Span]
+
+    def waiting_for(self, session: Session, job: Job) -> dict[str, Any] | None:
+        """Why a queued job is not claimed yet, beyond its turn."""
+        if job.state != JobState.QUEUED:
+            return None
+        return waiting.reason(session, job, self.unready, self.lanes) or self.opening.closed(utc_now())
 
 
 @dataclass
@@ -51,7 +60,7 @@ class _Play:
 
     lanes: list[tuple[Lane, str]]
     free: list[float]
-    scene: waiting.Scene
+    opening: Opening
     ends: dict[int, float | None]
     spans: dict[int, Span] = field(default_factory=dict)
     later: list[tuple[float, int, _Waiting]] = field(default_factory=list)
@@ -113,9 +122,9 @@ class _Play:
     def _opened(self, start: float) -> float | None:
         if start == float("inf"):
             return None
-        if not self.scene.opening.paused and not self.scene.opening.quiet_hours:
+        if not self.opening.paused and not self.opening.quiet_hours:
             return start
-        opened = self.scene.opening.open_from(datetime.fromtimestamp(start, UTC))
+        opened = self.opening.open_from(datetime.fromtimestamp(start, UTC))
         return opened.timestamp() if opened is not None else None
 
     def _settle(self, job: _Waiting, start: float | None, end: float | None) -> None:
@@ -126,25 +135,36 @@ class _Play:
 
 def outlook(session: Session, jobs: Sequence[Job]) -> Outlook:
     """For one job or a page of them."""
-    seen = waiting.scene(session)
+    lanes, opened = registered_lanes(session), opening.read(session)
     queued = {job.id for job in jobs if job.state == JobState.QUEUED and job.id is not None}
     positions = waiting.positions(session, queued) if queued else {}
     typical = usual_seconds(session)
     held = list(session.exec(select(Job).where(col(Job.state).in_(HELD))))
     spans: dict[int, Span] = {job.id or 0: (None, _moment(end_of_held(job, typical))) for job in held}
     near = {number for number, position in positions.items() if position <= DEPTH}
-    return Outlook(seen, positions, spans | (_play(session, seen, held, typical, near) if near else {}))
+    return Outlook(
+        lanes,
+        waiting.unready_datasets(session),
+        opened,
+        positions,
+        spans | (_play(session, lanes, opened, held, typical, near) if near else {}),
+    )
 
 
 def _play(
-    session: Session, seen: waiting.Scene, held: Sequence[Job], typical: float | None, wanted: Collection[int]
+    session: Session,
+    registered: list[tuple[Lane, str]],
+    opened: Opening,
+    held: Sequence[Job],
+    typical: float | None,
+    wanted: Collection[int],
 ) -> dict[int, Span]:
     now = utc_now().timestamp()
-    lanes = [(lane, name) for lane, name in seen.lanes if not is_silent(lane) and not lane.draining]
+    lanes = [(lane, name) for lane, name in registered if not is_silent(lane) and not lane.draining]
     ends = {job.id or 0: end_of_held(job, typical) for job in held}
     busy = {job.lane_id: ends[job.id or 0] for job in held}
     free = [max(now, float("inf") if (end := busy.get(lane.id, now)) is None else end) for lane, _ in lanes]
-    play = _Play(lanes, free, seen, dict(ends))
+    play = _Play(lanes, free, opened, dict(ends))
     left = set(wanted)
     for job in _queue(session, typical, now):
         play.offer(_known(session, job, play))

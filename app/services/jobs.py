@@ -12,7 +12,7 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
 from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events, forecast, parents, waiting
+from app.services import events, forecast, parents, places, waiting
 from app.services.base_models import BaseModels
 from app.services.needs import Moment, Needs
 
@@ -21,7 +21,6 @@ NOT_YET = {
     "datasets": "mixing several datasets",
     "recipe": "recipes",
 }
-GAP = 1 << 16  # between the places of neighbours, so that a job can be moved between them
 JobId = Annotated[int, Field(ge=1, le=2**53)]
 
 
@@ -104,7 +103,7 @@ def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> J
         config=config.model_dump(),
         from_adapter_id=new.from_adapter,
         priority=PRIORITIES[new.priority],
-        place=next_place(session),
+        place=places.next_place(session),
         retries=new.retries,
         needs=new.needs.as_kept() if new.needs else None,
         depends_on=sorted(set(new.depends_on)),
@@ -145,10 +144,6 @@ def _usable_dataset(session: Session, dataset_id: int) -> Dataset:
     if dataset.state in ("refused", "failed"):
         raise Conflict(f"Dataset {dataset_id} is {dataset.state}: {dataset.error}")
     return dataset
-
-
-def next_place(session: Session) -> int:
-    return (session.exec(select(func.max(Job.place))).one() or 0) + GAP
 
 
 def get(session: Session, job_id: int) -> Job:
@@ -235,7 +230,7 @@ def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> di
         "state": job.state,
         "asked": job.asked,
         "phase": job.phase,
-        "waiting_for": waiting.waiting_for(session, job, seen.scene),
+        "waiting_for": seen.waiting_for(session, job),
         "position": seen.positions.get(job.id or 0),
         "priority": PRIORITY_NAMES[job.priority],
         "attempt": job.attempt,

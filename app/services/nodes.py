@@ -11,7 +11,7 @@ from app.db import announce_work
 from app.errors import NotFound
 from app.hub import iso
 from app.models import HELD, Job, Lane, Node
-from app.services import attempts, events, waiting
+from app.services import attempts, events, opening, waiting
 from app.services.needs import is_silent
 
 BEAT_S = 1.0
@@ -105,7 +105,7 @@ def idle_lanes(session: Session) -> list[tuple[Lane, str]]:
 
 def queues_to_wake(session: Session) -> list[str]:
     """Queues of idle lanes that fit a job which waits for nothing but a lane: one lane for each such job."""
-    idle = {lane.id: (lane, queue) for lane, queue in idle_lanes(session)}
+    idle = {lane.id: (lane, queue) for lane, queue in idle_lanes(session)} if opening.is_open(session) else {}
     chosen = waiting.lanes_for_ready_jobs(session, [lane for lane, _ in idle.values()])
     return [idle[lane.id][1] for lane in chosen]
 

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from app.columns import utc_now
 from app.hub import iso
-from app.services import events, settings
+from app.services import settings
 
 QUEUE = "queue"
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -101,18 +101,6 @@ def read(session: Session) -> Opening:
 
 def is_open(session: Session) -> bool:
     return read(session).closed(utc_now()) is None
-
-
-def change(session: Session, wanted: Change, who: str) -> None:
-    """Pause or open the queue, set the quiet hours. Jobs that lanes hold go on in any case."""
-    value = plain(read(session))
-    if wanted.paused is not None:
-        value["paused"] = wanted.paused
-    if wanted.quiet_hours is not None:
-        value["quiet_hours"] = [_plain_hours(one) for one in wanted.quiet_hours]
-    settings.put(session, QUEUE, value | {"changed_by": who})
-    session.flush()
-    events.record(session, "queue", {"jobs": [], **value, "changed_by": who})
 
 
 def plain(opening: Opening) -> dict[str, Any]:

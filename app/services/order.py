@@ -1,12 +1,11 @@
 """The order of the queue as people change it: a job moved to another place, a running one that makes way."""
 
-from sqlalchemy import func, update
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from app.columns import utc_now
 from app.errors import Conflict, wrong_field
-from app.models import ENDED, HELD, Job, JobState, Lane
-from app.services import events, jobs, opening, waiting
+from app.models import HELD, Job, JobState, Lane
+from app.services import events, jobs, opening, places, settings, waiting
 
 
 def move(session: Session, job: Job, who: str, before: int | None, position: int | None) -> None:
@@ -17,9 +16,9 @@ def move(session: Session, job: Job, who: str, before: int | None, position: int
     detail = {"before": before} if before is not None else {"position": position}
     jobs.note(session, job, who, "move", detail)
     if behind is not None:
-        _put(session, job, behind.priority, after=None, before=behind)
+        places.put(session, job, behind.priority, after=None, before=behind)
     elif (last := _last(session, job)) is not None:
-        _put(session, job, max(job.priority, last.priority), after=last, before=None)
+        places.put(session, job, max(job.priority, last.priority), after=last, before=None)
     session.flush()
     jobs.announce_queue(session, job)
 
@@ -46,43 +45,6 @@ def _last(session: Session, job: Job) -> Job | None:
     return session.exec(others.order_by(*(one.desc() for one in waiting.ORDER)).limit(1)).first()
 
 
-def _put(session: Session, job: Job, priority: int, after: Job | None, before: Job | None) -> None:
-    """Give the job the priority, and the place right behind `after` or right before `before`."""
-    place = _free_place(session, job, after, before)
-    if place is None:
-        _spread(session)
-        place = _free_place(session, job, after, before)
-    assert place is not None
-    job.priority, job.place = priority, place
-    session.add(job)
-
-
-def _free_place(session: Session, job: Job, after: Job | None, before: Job | None) -> int | None:
-    """A number between the neighbour and the next job that is not over; None where their numbers leave no room."""
-    others = (Job.id != job.id, col(Job.state).not_in(ENDED))
-    if before is not None:
-        lower = session.exec(select(func.max(Job.place)).where(*others, Job.place <= before.place, Job.id != before.id))
-        low, high = lower.one(), before.place
-        low = high - 2 * jobs.GAP if low is None else low
-    else:
-        assert after is not None
-        upper = session.exec(select(func.min(Job.place)).where(*others, Job.place >= after.place, Job.id != after.id))
-        low, high = after.place, upper.one() or jobs.next_place(session) + jobs.GAP
-    return (low + high) // 2 if high - low > 1 else None
-
-
-def _spread(session: Session) -> None:
-    """Number all jobs that are not over anew, in the same order, with room between them."""
-    session.flush()
-    rank = func.row_number().over(order_by=(col(Job.place), col(Job.id)))
-    numbered = select(Job.id, (rank * jobs.GAP).label("place")).where(col(Job.state).not_in(ENDED)).subquery()
-    session.exec(
-        update(Job).where(col(Job.id) == numbered.c.id).values(place=numbered.c.place),
-        execution_options={"synchronize_session": False},
-    )
-    session.expire_all()
-
-
 def preempt(session: Session, job: Job, who: str) -> None:
     """Let a running job save and go back to the queue, behind the first queued job that its lane could take."""
     if job.state not in HELD:
@@ -102,20 +64,13 @@ def preempt(session: Session, job: Job, who: str) -> None:
     jobs.announce_queue(session, job)
 
 
-def make_way(session: Session, job: Job) -> str:
-    """Give a job that leaves its lane the place behind the one it makes way for; what to say of it."""
-    other = session.get(Job, job.makes_way_for) if job.makes_way_for is not None else None
-    if other is None or other.state != JobState.QUEUED:
-        # It was claimed by another lane or called off meanwhile.
-        lane = session.get(Lane, job.lane_id) if job.lane_id is not None else None
-        other = waiting.first_for(session, lane) if lane is not None else None
-    if other is None:
-        return "Nothing waits for its lane any more; it goes on from its newest checkpoint"
-    following = next(iter(waiting.page(session, 1, other)), None)
-    lowest = following.priority if following is not None else max(other.priority, job.priority)
-    priority = min(max(job.priority, other.priority), lowest)
-    if following is not None and priority == following.priority != other.priority:
-        _put(session, job, priority, after=None, before=following)
-    elif priority == other.priority:
-        _put(session, job, priority, after=other, before=None)
-    return f"Makes way for job {other.id}; it goes on from its newest checkpoint"
+def open_or_close(session: Session, wanted: opening.Change, who: str) -> None:
+    """Pause or open the queue, set the quiet hours. Jobs that lanes hold go on in any case."""
+    value = opening.plain(opening.read(session))
+    if wanted.paused is not None:
+        value["paused"] = wanted.paused
+    if wanted.quiet_hours is not None:
+        value["quiet_hours"] = [one.model_dump(by_alias=True) for one in wanted.quiet_hours]
+    settings.put(session, opening.QUEUE, value | {"changed_by": who})
+    session.flush()
+    events.record(session, "queue", {"jobs": [], **value, "changed_by": who})

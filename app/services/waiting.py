@@ -4,7 +4,6 @@ import json
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, String, cast, func, or_, text, tuple_
@@ -13,8 +12,7 @@ from sqlmodel import Session, col, select
 from app.columns import utc_now
 from app.hub import iso
 from app.models import Dataset, Job, JobState, Lane, Node
-from app.services import opening
-from app.services.needs import fits, missing_lane, registered_lanes
+from app.services.needs import fits, missing_lane
 
 ORDER = (col(Job.priority), col(Job.place), col(Job.id))
 UNREADY = ("receiving", "checking")
@@ -70,8 +68,6 @@ def lanes_for_ready_jobs(session: Session, idle: Sequence[Lane]) -> list[Lane]:
     left = sorted(idle, key=lambda lane: (len(lane.gpus), sum(gpu.get("memory") or 0 for gpu in lane.gpus)))
     names = {lane.id: session.get_one(Node, lane.node_id).name for lane in left}
     chosen: list[Lane] = []
-    if not left or not opening.is_open(session):
-        return chosen
     with closing(ready_jobs(session)) as waiting:
         for _, needs in waiting:
             lane = next((one for one in left if fits(needs, one, names[one.id])), None)
@@ -109,25 +105,16 @@ def page(session: Session, limit: int, after: Job | None = None) -> list[Job]:
     return list(session.exec(query))
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What decides about every queued job; read once for a whole list."""
-
-    lanes: list[tuple[Lane, str]]
-    opening: opening.Opening
-    unready: frozenset[int]
+def unready_datasets(session: Session) -> frozenset[int]:
+    found = session.exec(select(Dataset.id).where(col(Dataset.state).in_(UNREADY)))
+    return frozenset(one for one in found if one is not None)
 
 
-def scene(session: Session) -> Scene:
-    unready = session.exec(select(Dataset.id).where(col(Dataset.state).in_(UNREADY)))
-    return Scene(registered_lanes(session), opening.read(session), frozenset(one for one in unready if one))
-
-
-def waiting_for(session: Session, job: Job, seen: Scene) -> dict[str, Any] | None:
-    """Why a queued job is not claimed yet, beyond its turn."""
-    if job.state != JobState.QUEUED:
-        return None
-    for dataset_id in sorted(dataset_ids(job) & seen.unready):
+def reason(
+    session: Session, job: Job, unready: frozenset[int], lanes: Sequence[tuple[Lane, str]]
+) -> dict[str, Any] | None:
+    """What keeps a queued job of its own from being claimed; None where it is ready."""
+    for dataset_id in sorted(dataset_ids(job) & unready):
         return {"kind": "dataset", "id": dataset_id, "message": f"waits until dataset {dataset_id} is checked"}
     for other_id in job.depends_on:
         other = session.get(Job, other_id)
@@ -135,9 +122,8 @@ def waiting_for(session: Session, job: Job, seen: Scene) -> dict[str, Any] | Non
             return {"kind": "job", "id": other_id, "message": f"waits for job {other_id} to succeed"}
     if job.start_after is not None and job.start_after > utc_now():
         return {"kind": "time", "until": iso(job.start_after), "message": f"waits until {_when(job)}"}
-    if (missing := missing_lane(job.needs, seen.lanes)) is not None:
-        return {"kind": "lane", "message": missing}
-    return seen.opening.closed(utc_now())
+    missing = missing_lane(job.needs, lanes)
+    return {"kind": "lane", "message": missing} if missing is not None else None
 
 
 def _when(job: Job) -> str:

@@ -4,7 +4,7 @@ import pytest
 from sqlmodel import col, select
 
 from app.models import Job
-from app.services import attempts, jobs
+from app.services import attempts, places
 from tests.factories import Center, Claim, Worker, rows
 
 
@@ -32,7 +32,7 @@ def test_a_job_moves_before_another_and_takes_its_priority(center: Center, datas
 
 def test_moves_between_the_same_two_find_room_for_ever(center: Center, dataset_id: int) -> None:
     ids = make(center, dataset_id, *["normal"] * 4)
-    for _ in range(jobs.GAP.bit_length() + 2):
+    for _ in range(places.GAP.bit_length() + 2):
         center.act(ids[2], "move", {"before": ids[1]})
         center.act(ids[1], "move", {"before": ids[2]})
     assert queue(center) == ids
