@@ -34,11 +34,13 @@ class Machine:
         if len(self.model.jobs) == self.num_jobs:
             return
         good = [job.id for job in self.model.jobs.values() if job.state not in ("failed", "cancelled")]
-        named = {"priority": self.chance.choice(ORDER), "retries": self.chance.choice((0, 1, 5))}
+        priority, retries = self.chance.choice(ORDER), self.chance.choice((0, 1, 5))
         gpus, after = self.chance.choice((0, 0, 0, 1, 2)), self.chance.sample(good, min(len(good), 2))
         after = after if self.chance.random() < 0.2 else []
-        job = self.center.make_job(self.dataset_id, depends_on=after, needs={"gpus": gpus}, **named)
-        self.model.add(ModelJob(job["id"], named["priority"], gpus, after, named["retries"]))
+        job = self.center.make_job(
+            self.dataset_id, depends_on=after, needs={"gpus": gpus}, priority=priority, retries=retries
+        )
+        self.model.add(ModelJob(job["id"], priority, gpus, after, retries))
 
     def claim(self) -> None:
         free = [name for name in LANES if self.model.held_by(name) is None]

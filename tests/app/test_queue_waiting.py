@@ -139,7 +139,7 @@ def test_expected_times_follow_the_order_and_the_lanes(center: Center, dataset_i
 
     def after(seconds: float, field: str, job_id: int) -> bool:
         wanted = iso(now + timedelta(seconds=seconds - 20)), iso(now + timedelta(seconds=seconds + 20))
-        return str(wanted[0]) < times[job_id][field] < str(wanted[1])
+        return str(wanted[0]) < str(times[job_id][field]) < str(wanted[1])
 
     assert after(0, "expected_start_at", ids[1]) and after(200, "expected_end_at", ids[1])
     assert after(100, "expected_start_at", ids[2]) and after(400, "expected_start_at", last)
