@@ -19,6 +19,10 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Gpus = Annotated[str | None, typer.Option(help="GPUs that become a lane each, such as 0,1; all unless given.")]
 Lanes = Annotated[str | None, typer.Option(help="Groups of GPUs that become a lane each, such as '0;1,2'.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="A label of its lanes; may be repeated.")]
+JobAction = Literal[
+    "list", "show", "log", "history", "cancel", "pause", "resume", "retry", "save", "sample", "priority", "move",
+    "preempt", "clone",
+]  # fmt: skip
 ModelRoot = Annotated[list[Path] | None, typer.Option(help="A folder with base models; may be repeated.")]
 
 
@@ -174,11 +178,14 @@ def _write(path: Path, text: str) -> None:
 @cli.command()
 def job(
     action: Annotated[
-        Literal["list", "show", "log", "cancel", "pause", "resume", "retry", "save", "sample", "priority", "clone"],
+        JobAction,
         typer.Argument(help="What to do."),
     ],
     job_id: Annotated[int | None, typer.Argument(help="The job's number.")] = None,
-    value: Annotated[str | None, typer.Argument(help="`priority`: urgent, high, normal or low.")] = None,
+    value: Annotated[
+        str | None, typer.Argument(help="`priority`: urgent, high, normal or low. `move`: 1 is next.")
+    ] = None,
+    before: Annotated[int | None, typer.Option(help="`move`: the job it shall stand before.")] = None,
     now: Annotated[bool, typer.Option(help="`cancel`: stop at once, without saving.")] = False,
     data_dir: DataDir = None,
     host: Host = None,
@@ -188,7 +195,20 @@ def job(
     from app.job_client import run_action
 
     settings = settings_with(data_dir=data_dir, host=host, port=port)
-    raise typer.Exit(run_action(settings, action, job_id, value, now))
+    raise typer.Exit(run_action(settings, action, job_id, value, now, before))
+
+
+@cli.command()
+def queue(
+    action: Annotated[Literal["list", "pause", "resume"], typer.Argument(help="What to do.")] = "list",
+    data_dir: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Show the queue in its order, pause it (running jobs go on), or let it go on."""
+    from app.job_client import run_queue
+
+    raise typer.Exit(run_queue(settings_with(data_dir=data_dir, host=host, port=port), action))
 
 
 @cli.command(

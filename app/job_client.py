@@ -1,7 +1,8 @@
-"""`trainctl job`: the REST calls of a job, from the command line."""
+"""`trainctl job` and `trainctl queue`: the REST calls of a job and of the queue, from the command line."""
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -44,16 +45,33 @@ class ControlCenter:
         self._client.close()
 
 
-def run_action(settings: Settings, action: str, job_id: int | None, value: str | None, now: bool) -> int:
+def run_action(
+    settings: Settings, action: str, job_id: int | None, value: str | None, now: bool, before: int | None = None
+) -> int:
     """Carry an action out and print the answer; the exit code."""
     if action != "list" and job_id is None:
         return _say(f"Name the job: trainctl job {action} ID.")
+    if action == "move" and (value is None) == (before is None):
+        return _say(f"Say where to: trainctl job move {job_id} PLACE (1 is next), or --before OTHER.")
+    body: dict[str, Any] | None = {"save": False} if action == "cancel" and now else None
+    body = {"priority": value} if action == "priority" else body
+    if action == "move":
+        body = {"position": value} if before is None else {"before": before}
+    return _ask(settings, lambda client: _answer(client, action, job_id, body))
+
+
+def run_queue(settings: Settings, action: str) -> int:
+    """Show the queue, pause it or let it go on; the exit code."""
+    return _ask(settings, lambda client: _queue(client, action))
+
+
+def _ask(settings: Settings, answer: Callable[[ControlCenter], str]) -> int:
     try:
         client = ControlCenter(settings)
     except Refused as error:
         return _say(str(error))
     try:
-        sys.stdout.write(_answer(client, action, job_id, value, now))
+        sys.stdout.write(answer(client))
         return 0
     except Refused as error:
         return _say(str(error))
@@ -61,19 +79,32 @@ def run_action(settings: Settings, action: str, job_id: int | None, value: str |
         client.close()
 
 
-def _answer(client: ControlCenter, action: str, job_id: int | None, value: str | None, now: bool) -> str:
+def _answer(client: ControlCenter, action: str, job_id: int | None, body: dict[str, Any] | None) -> str:
     if action == "list":
         rows = client.call("GET", "/api/jobs")["items"]
         return "".join(f"{one['id']:>5}  {one['state']:<10} {one['step']:>7}  {one['name']}\n" for one in rows)
     if action == "log":
         return str(client.call("GET", f"/api/jobs/{job_id}/log"))
+    if action == "history":
+        rows = client.call("GET", f"/api/jobs/{job_id}/history")["items"]
+        return "".join(f"{one['at']}  {one['who']:<14} {one['action']}\n" for one in rows)
     if action == "show":
         shown = client.call("GET", f"/api/jobs/{job_id}")
     else:
-        body: dict[str, Any] | None = {"save": False} if action == "cancel" and now else None
-        body = {"priority": value} if action == "priority" else body
         shown = client.call("POST", f"/api/jobs/{job_id}/{action}", json=body)
     return json.dumps(shown, ensure_ascii=False, indent=1) + "\n"
+
+
+def _queue(client: ControlCenter, action: str) -> str:
+    if action != "list":
+        client.call("PUT", "/api/queue", json={"paused": action == "pause"})
+    shown = client.call("GET", "/api/queue", params={"limit": 500})
+    closed = "paused, no job is begun" if shown["paused"] else "in its quiet hours" if shown["quiet_now"] else "open"
+    lines = [f"The queue is {closed}; {len(shown['items'])}{'+' if shown['next'] else ''} queued."]
+    for one in shown["items"]:
+        why = (one["waiting_for"] or {}).get("message") or f"expected at {one['expected_start_at'] or '?'}"
+        lines.append(f"{one['position']:>5}  {one['id']:>5}  {one['priority']:<7} {one['name']}: {why}")
+    return "\n".join(lines) + "\n"
 
 
 def _say(text: str) -> int:

@@ -26,6 +26,7 @@ from app.routes import (
     login,
     nodes,
     pages,
+    queue,
     stream,
 )
 from app.security import Gate, Tokens, ensure_token
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         login,
         datasets,
         jobs,
+        queue,
         estimate,
         adapters,
         nodes,

@@ -11,7 +11,7 @@ from app.columns import utc_now
 from app.db import Database
 from app.models import Nonce
 from app.queue import Waker
-from app.services import attempts, checkpoints, events, jobs, nodes
+from app.services import attempts, checkpoints, events, limits, nodes
 from app.storage import Storage
 
 SWEEP_S = 5.0
@@ -56,6 +56,7 @@ class Sweeper:
         """One turn."""
         with self._database.write() as session:
             attempts.reap(session)
+            limits.stop_overlong(session)
             if time.monotonic() - self._tidied_at > TIDY_S:
                 self._tidied_at = time.monotonic()
                 self._tidy(session)
@@ -68,7 +69,5 @@ class Sweeper:
         session.exec(delete(Nonce).where(col(Nonce.expires_at) < time.time()))
 
     def _queues_to_wake(self) -> list[str]:
-        """As many idle lanes as there are jobs that wait for nothing but a lane."""
         with self._database.read() as session:
-            idle = nodes.idle_lanes(session)
-            return [queue for _, queue in idle[: len(jobs.ready(session, limit=len(idle)))]]
+            return nodes.queues_to_wake(session)

@@ -67,17 +67,25 @@ class Center:
     def act(self, job_id: int, action: str, json: Any = None) -> Response:
         return self.post(f"/api/jobs/{job_id}/{action}", json=json)
 
-    def worker(self, lane: str = "cpu", node: str = "workshop") -> "Worker":
-        return Worker(self, lane, node)
+    def worker(self, lane: str = "cpu", node: str = "workshop", **more: Any) -> "Worker":
+        return Worker(self, lane, node, **more)
 
 
 class Worker:
     """A lane that claims, beats and ends by hand."""
 
-    def __init__(self, center: Center, lane: str, node: str) -> None:
+    def __init__(
+        self,
+        center: Center,
+        lane: str,
+        node: str,
+        gpus: list[dict[str, Any]] | None = None,
+        labels: list[str] | None = None,
+    ) -> None:
         self.client, self.lane = center.client, lane
         self.auth = {"Authorization": f"Bearer {center.app.state.tokens.worker}"}
-        body = {"name": node, "lanes": [{"name": lane, "kind": "cpu", "gpus": []}]}
+        kind = "gpu" if gpus else "cpu"
+        body = {"name": node, "lanes": [{"name": lane, "kind": kind, "gpus": gpus or [], "labels": labels or []}]}
         self.node_id = self.client.post("/api/worker/nodes", headers=self.auth, json=body).json()["id"]
 
     def claim(self) -> "Claim | None":

@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
 from app.db import Database, DatabaseDep
+from app.errors import wrong_field
 from app.models import Job, JobState
 from app.routes.params import Cursor, JsonBody, Limit, ModelsDep, Who, page_of
-from app.services import black_boxes, checkpoints, control, estimates, jobs, metrics
+from app.services import black_boxes, checkpoints, control, estimates, forecast, jobs, metrics, order
 
 router = APIRouter(prefix="/api/jobs")
 
@@ -24,6 +25,14 @@ class CancelBody(BaseModel):
 class PriorityBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     priority: Literal["urgent", "high", "normal", "low"]
+
+
+class MoveBody(BaseModel):
+    """Before another job, or at a place (1 = next): one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+    before: int | None = Field(None, ge=1, le=2**53)
+    position: int | None = Field(None, ge=1, le=2**53)
 
 
 class CloneBody(BaseModel):
@@ -46,7 +55,8 @@ def list_jobs(
     """Jobs, newest first."""
     with database.read() as session:
         rows = jobs.page(session, limit, after, state)
-        return page_of(rows, [jobs.view(session, row) for row in rows], limit)
+        seen = forecast.outlook(session, rows)
+        return page_of(rows, [jobs.view(session, row, seen) for row in rows], limit)
 
 
 @router.get("/{job_id}")
@@ -161,6 +171,20 @@ def sample_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
 def set_job_priority(database: DatabaseDep, job_id: int, who: Who, body: PriorityBody) -> dict[str, Any]:
     """Let it go before or after others."""
     return _act(database, job_id, lambda session, job: control.set_priority(session, job, body.priority, who))
+
+
+@router.post("/{job_id}/move")
+def move_job(database: DatabaseDep, job_id: int, who: Who, body: MoveBody) -> dict[str, Any]:
+    """Put it at another place of the queue; it takes the priority of the job that it stands before."""
+    if (body.before is None) == (body.position is None):
+        raise wrong_field("before", "name one of before and position")
+    return _act(database, job_id, lambda session, job: order.move(session, job, who, body.before, body.position))
+
+
+@router.post("/{job_id}/preempt")
+def preempt_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
+    """Save, and let the next job that its lane could take go first."""
+    return _act(database, job_id, lambda session, job: order.preempt(session, job, who))
 
 
 @router.post("/{job_id}/clone", status_code=201)

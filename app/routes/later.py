@@ -5,8 +5,6 @@ from fastapi import APIRouter, Request
 from app.errors import NotFound
 
 NOT_YET = {
-    ("POST", "/api/jobs/{job_id}/move"): "Moving a job in the queue",
-    ("POST", "/api/jobs/{job_id}/preempt"): "Preempting a job",
     ("POST", "/api/datasets/{dataset_id}/versions"): "Repairing a dataset into a new version",
     ("GET", "/api/datasets/{dataset_id}/diff"): "The difference between versions of a dataset",
     ("DELETE", "/api/datasets/{dataset_id}"): "Moving a dataset to the trash",

@@ -14,10 +14,12 @@ from app.services import (
     control,
     datasets,
     events,
+    forecast,
     guardian,
     jobs,
     metrics,
     nodes,
+    waiting,
 )
 from app.templating import STATE_WORDS
 
@@ -198,11 +200,12 @@ def counts(session: Session) -> dict[str, int]:
 def hero(session: Session) -> dict[str, Any]:
     """The job shown large, running before preparing; None where no lane holds one."""
     held = held_jobs(session)
-    waiting = jobs.in_queue_order(session, limit=NUM_WAITING)
-    ids = [job.id for job in [*held, *waiting][:NUM_WAITING] if job.id]
+    queued = jobs.in_queue_order(session, limit=NUM_WAITING)
+    seen = forecast.outlook(session, queued)
+    ids = [job.id for job in [*held, *queued][:NUM_WAITING] if job.id]
     found: dict[str, Any] = {
         "hero": job_card(session, held[0]) if held else None,
-        "queue": [jobs.view(session, job) for job in waiting],
+        "queue": [jobs.view(session, job, seen) for job in queued],
         "stream": stream_url(session, job_ids=ids),
     }
     return found | curves(session, held[0]) if held else found
@@ -251,5 +254,5 @@ def act(session: Session, job_id: int, action: str, who: str, save: bool) -> str
         return words
     {"pause": control.pause, "resume": control.resume, "retry": control.retry}[action](session, job, who)
     session.flush()
-    place = jobs.position_of(session, job)
+    place = waiting.position_of(session, job)
     return f"Pausing {job.name}. A checkpoint is saved first." if action == "pause" else f"Queued at place {place}."

@@ -10,8 +10,19 @@ from sqlmodel import Session, col, select
 from app.columns import utc_now
 from app.db import announce_work
 from app.errors import Fenced
-from app.models import HELD, Adapter, Attempt, Checkpoint, Dataset, Event, Job, JobState, Lane
-from app.services import adapters, black_boxes, checkpoints, control, events, ingest, jobs, parents
+from app.models import HELD, Adapter, Attempt, Dataset, Event, Job, JobState, Lane
+from app.services import (
+    adapters,
+    black_boxes,
+    checkpoints,
+    control,
+    events,
+    ingest,
+    jobs,
+    opening,
+    places,
+    waiting,
+)
 
 # A lane beats every second: after so many without one its whole node is taken for lost.
 NODE_SILENT_S = 3.0
@@ -25,9 +36,9 @@ def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) 
     for held in list(session.exec(select(Job).where(Job.lane_id == lane.id, col(Job.state).in_(HELD)))):
         attempt = _newest_attempt(session, held)
         if key is not None and attempt.claim_key == key:
-            return _claim_view(session, held, control.newest_checkpoint(session, held), lease_s)
+            return claim_view.of(session, held, control.newest_checkpoint(session, held), lease_s)
         lose(session, held, "worker_restarted", "Its worker was started again while it held the job.")
-    job = next(iter(jobs.ready(session, limit=1)), None)
+    job = waiting.first_for(session, lane) if opening.is_open(session) else None
     lane.idle = job is None
     lane.last_seen_at = utc_now()
     session.add(lane)
@@ -52,37 +63,11 @@ def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) 
     job.step = ingest.supersede(session, job, attempt.number, attempt.resume_step)
     message = f"Taken by {jobs.lane_name(session, lane.id)}"
     jobs.become(session, job, JobState.CLAIMED, message, resume_step=attempt.resume_step)
-    return _claim_view(session, job, resume, lease_s)
-
-
-def _claim_view(session: Session, job: Job, resume: Checkpoint | None, lease_s: float) -> dict[str, Any]:
-    """All that a worker needs to begin."""
-    return {
-        "job_id": job.id,
-        "attempt": job.attempt,
-        "claim_token": job.claim_token,
-        "name": job.name,
-        "kind": job.kind,
-        "model": job.model,
-        "config": job.config,
-        "dataset": _dataset(session, job.dataset_id),
-        "validation_dataset": _dataset(session, job.config.get("validation_dataset_id")),
-        "from_adapter": parents.claimed(session, job.from_adapter_id),
-        "resume": resume
-        and {"attempt": resume.attempt, "step": resume.step, "path": resume.path, "files": resume.files},
-        "lease_s": lease_s,
-    }
+    return claim_view.of(session, job, resume, lease_s)
 
 
 def _newest_attempt(session: Session, job: Job) -> Attempt:
     return session.exec(select(Attempt).where(Attempt.job_id == job.id, Attempt.number == job.attempt)).one()
-
-
-def _dataset(session: Session, dataset_id: int | None) -> dict[str, Any] | None:
-    dataset = session.get(Dataset, dataset_id) if dataset_id is not None else None
-    if dataset is None:
-        return None
-    return {"id": dataset.id, "name": dataset.name, "sha256": dataset.sha256, "size": dataset.size}
 
 
 def get_attempt(session: Session, job_id: int, number: int, token: str) -> tuple[Job, Attempt]:
@@ -130,6 +115,9 @@ def beat(
     commands = []
     if job.asked:
         commands.append("stop" if job.asked == "cancel" and job.stop_now else job.asked)
+    elif job.makes_way_for is not None:
+        # The trainer saves and stops as for a pause; where the job goes then is decided here.
+        commands.append("pause")
     errands, mark = control.errands(session, job, heard)
     return {"commands": commands + errands, "mark": mark, "seq": attempt.last_seq}
 
@@ -162,7 +150,7 @@ def end(session: Session, job: Job, attempt: Attempt, report: dict[str, Any]) ->
         _succeed(session, job, attempt, report)
     elif outcome == "failed":
         _finish(session, job, attempt, JobState.FAILED, error)
-    elif outcome in ("cancelled", "paused", "released") or job.asked:
+    elif outcome in ("cancelled", "paused", "released") or job.asked or job.makes_way_for:
         _set_aside(session, job, attempt, outcome)
     else:
         _crash(session, job, attempt, error or {}, report.get("exit"))
@@ -190,12 +178,15 @@ def _set_aside(session: Session, job: Job, attempt: Attempt, outcome: str) -> No
     """Cancelled or paused as was asked; else back into the queue, which is no fault of the job's."""
     if job.asked == "cancel" or (outcome == "cancelled" and job.asked is None):
         _finish(session, job, attempt, JobState.CANCELLED, None)
-    elif job.asked == "pause" or outcome == "paused":
+    elif job.asked == "pause" or (outcome == "paused" and job.makes_way_for is None):
         _finish(session, job, attempt, JobState.PAUSED, None)
     else:
         attempt.outcome, attempt.ended_at = "released", utc_now()
         session.add(attempt)
-        jobs.become(session, job, JobState.QUEUED, "Its worker was stopped; it goes on from its newest checkpoint")
+        message = "Its worker was stopped; it goes on from its newest checkpoint"
+        if job.makes_way_for is not None:
+            message = places.make_way(session, job)
+        jobs.become(session, job, JobState.QUEUED, message)
 
 
 def _crash(
@@ -238,7 +229,7 @@ def lose(session: Session, job: Job, code: str, message: str) -> None:
     """Take the job from a worker that fell silent or was started anew."""
     attempt = _newest_attempt(session, job)
     error = {"code": code, "message": message, "advice": "It goes on from its newest checkpoint on the next free lane."}
-    if job.asked:
+    if job.asked or job.makes_way_for is not None:
         _set_aside(session, job, attempt, "lost")
     else:
         _count_fault(session, job, attempt, {"code": code, "exit": None}, error)
@@ -276,7 +267,7 @@ def release_waiting(session: Session, dataset: Dataset) -> None:
     if dataset.state == "ready":
         return
     for job in jobs.in_queue_order(session):
-        if dataset.id not in jobs.dataset_ids(job):
+        if job.state != JobState.QUEUED or dataset.id not in waiting.dataset_ids(job):
             continue
         job.error = {
             "code": "dataset_refused",

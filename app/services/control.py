@@ -5,10 +5,12 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
+from app.columns import utc_now
 from app.errors import Conflict
 from app.models import HELD, PRIORITIES, Checkpoint, History, Job, JobState
 from app.schemas import read_config
-from app.services import events, jobs
+from app.services import events, jobs, places
+from app.services.needs import Needs
 
 WORDS = {
     "queued": "queued",
@@ -112,7 +114,7 @@ def resume(session: Session, job: Job, who: str) -> None:
     if checkpoint is None and job.state != JobState.PAUSED:
         hint = "use retry" if job.state == JobState.FAILED else "retry is for failed jobs, so clone it"
         raise Conflict(f"Job {job.id} has no checkpoint to go on from: {hint} to start anew.")
-    jobs.note(session, job, who, "resume", {"step": checkpoint.step if checkpoint else 0})
+    jobs.note(session, job, who, "resume", {"step": checkpoint.step if checkpoint else 0, "from": job.state})
     job.fresh_start = False
     _queue_again(session, job, f"Queued again, from step {checkpoint.step if checkpoint else 0}")
 
@@ -122,14 +124,14 @@ def retry(session: Session, job: Job, who: str) -> None:
     if job.state != JobState.FAILED:
         hint = "Use resume or clone." if job.state in (JobState.CANCELLED, JobState.PAUSED) else ""
         raise _refuse(job, "be tried again", hint)
-    jobs.note(session, job, who, "retry")
+    jobs.note(session, job, who, "retry", {"from": job.state})
     job.fresh_start = True
     _queue_again(session, job, "Queued again, from the start")
 
 
 def _queue_again(session: Session, job: Job, message: str) -> None:
     job.error, job.last_fault, job.faults = None, None, 0
-    job.place = jobs.next_place(session)
+    job.place = places.next_place(session)
     jobs.become(session, job, JobState.QUEUED, message)
 
 
@@ -146,6 +148,7 @@ def set_priority(session: Session, job: Job, priority: str, who: str) -> None:
 def clone(session: Session, job: Job, changes: dict[str, Any], who: str) -> Job:
     """A new job like this one, with the configuration keys given changed."""
     config = read_config(job.config | changes)
+    later = job.start_after if job.start_after is not None and job.start_after > utc_now() else None
     new = jobs.NewJob(
         dataset_id=job.dataset_id,
         model=job.model,
@@ -153,6 +156,10 @@ def clone(session: Session, job: Job, changes: dict[str, Any], who: str) -> Job:
         priority=jobs.PRIORITY_NAMES[job.priority],
         retries=job.retries,
         from_adapter=job.from_adapter_id,
+        needs=Needs(**job.needs) if job.needs else None,
+        depends_on=job.depends_on,
+        start_after=later,
+        max_duration_s=job.max_duration_s,
         config=config.model_dump(),
     )
     return jobs.create(session, new, config, who)

@@ -1,10 +1,9 @@
 """Jobs: made, listed, shown. What people ask of a job is in `control`, what workers report in `attempts`."""
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import func, or_, tuple_
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.columns import utc_now
@@ -13,18 +12,16 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
 from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events, parents
+from app.services import events, forecast, parents, places, waiting
 from app.services.base_models import BaseModels
+from app.services.needs import Moment, Needs
 
 PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 NOT_YET = {
     "datasets": "mixing several datasets",
     "recipe": "recipes",
-    "needs": "asking for GPUs, memory, labels or a node",
-    "depends_on": "waiting for other jobs",
-    "start_after": "starting later",
-    "max_duration_s": "a maximum duration",
 }
+JobId = Annotated[int, Field(ge=1, le=2**53)]
 
 
 class NewJob(BaseModel):
@@ -40,6 +37,10 @@ class NewJob(BaseModel):
     retries: int = Field(5, ge=0, le=100)
     kind: Literal["train"] = "train"
     from_adapter: int | None = Field(None, ge=1, le=2**53)
+    needs: Needs | None = None
+    depends_on: list[JobId] = Field(default_factory=list, max_length=100)
+    start_after: Moment | None = None
+    max_duration_s: float | None = Field(None, gt=0, le=10**9, allow_inf_nan=False)
 
 
 def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]:
@@ -67,7 +68,7 @@ def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJo
             wrong += error.detail
     if isinstance(known.get("model"), str) and known["model"] and (problem := models.problem(known["model"])):
         wrong.append({"field": "model", "message": problem})
-    wrong += _unknown_datasets(session, known)
+    wrong += _unknown_datasets(session, known) + _unknown_jobs(session, new)
     if wrong or new is None or config is None:
         raise WrongInput("; ".join(f"{one['field']}: {one['message']}" for one in wrong), wrong)
     return new, config
@@ -84,6 +85,11 @@ def _unknown_datasets(session: Session, body: dict[str, Any]) -> list[dict[str, 
     return [{"field": field, "message": f"there is no dataset {value}"} for field, value in absent.items()]
 
 
+def _unknown_jobs(session: Session, new: NewJob | None) -> list[dict[str, str]]:
+    absent = [one for one in (new.depends_on if new else []) if session.get(Job, one) is None]
+    return [{"field": "depends_on", "message": f"there is no job {one}"} for one in absent]
+
+
 def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> Job:
     """Queue a job; raises `Conflict` for a dataset or an adapter that cannot be used."""
     config = checked(session, new, config)
@@ -97,8 +103,12 @@ def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> J
         config=config.model_dump(),
         from_adapter_id=new.from_adapter,
         priority=PRIORITIES[new.priority],
-        place=next_place(session),
+        place=places.next_place(session),
         retries=new.retries,
+        needs=new.needs.as_kept() if new.needs else None,
+        depends_on=sorted(set(new.depends_on)),
+        start_after=new.start_after,
+        max_duration_s=new.max_duration_s,
     )
     session.add(job)
     session.flush()
@@ -117,6 +127,9 @@ def _printable(name: str) -> str:
 def checked(session: Session, new: NewJob, config: TrainingConfig) -> TrainingConfig:
     """The configuration as the job will have it, once all that the job names is there and can be used."""
     _usable_dataset(session, new.dataset_id)
+    for one in new.depends_on:
+        if (other := get(session, one)).state in (JobState.FAILED, JobState.CANCELLED):
+            raise Conflict(f"Job {one} is {other.state}, so nothing can wait for it: resume or retry it first.")
     if new.from_adapter is not None:
         config = parents.take_up(session, new.from_adapter, new.model, new.config, config)
     if config.validation_dataset_id is not None:
@@ -131,10 +144,6 @@ def _usable_dataset(session: Session, dataset_id: int) -> Dataset:
     if dataset.state in ("refused", "failed"):
         raise Conflict(f"Dataset {dataset_id} is {dataset.state}: {dataset.error}")
     return dataset
-
-
-def next_place(session: Session) -> int:
-    return (session.exec(select(func.max(Job.place))).one() or 0) + 1
 
 
 def get(session: Session, job_id: int) -> Job:
@@ -156,7 +165,26 @@ def announce_queue(session: Session, *changed: Job) -> None:
 
 
 def become(session: Session, job: Job, state: JobState, message: str = "", **more: Any) -> None:
-    """Move the job to a state the table allows; raises `Conflict` otherwise."""
+    """Move the job to a state the table allows; raises `Conflict` otherwise. What waits for it falls with it."""
+    _enter(session, job, state, message, **more)
+    if state in (JobState.FAILED, JobState.CANCELLED):
+        for dependent, cause in waiting.dependents(session, job):
+            _fall(session, dependent, cause)
+    elif state is JobState.SUCCEEDED:
+        announce_work(session)
+
+
+def _fall(session: Session, dependent: Job, cause: int) -> None:
+    ended = get(session, cause).state
+    dependent.error = {
+        "code": "dependency_failed",
+        "message": f"It waited for job {cause}, which {'failed' if ended == JobState.FAILED else 'was cancelled'}.",
+        "advice": f"Resume or retry job {cause}, then clone this one.",
+    }
+    _enter(session, dependent, JobState.CANCELLED, dependent.error["message"])
+
+
+def _enter(session: Session, job: Job, state: JobState, message: str = "", **more: Any) -> None:
     if not JobState(job.state).may_become(state):
         raise Conflict(f"Job {job.id} is {job.state} and cannot become {state}.")
     job.state = state
@@ -169,6 +197,7 @@ def become(session: Session, job: Job, state: JobState, message: str = "", **mor
     if state not in (JobState.CLAIMED, JobState.RUNNING):
         job.asked, job.stop_now, job.lease_until = None, False, None
         job.save_asked = job.sample_asked = False
+        job.makes_way_for = None
     session.add(job)
     events.record_state(session, job, message, **more)
     announce_queue(session, job)
@@ -176,52 +205,11 @@ def become(session: Session, job: Job, state: JobState, message: str = "", **mor
 
 def in_queue_order(session: Session, limit: int | None = None) -> list[Job]:
     """Queued jobs, next first: by priority, then place."""
-    order = (col(Job.priority), col(Job.place), col(Job.id))
-    return list(session.exec(select(Job).where(Job.state == JobState.QUEUED).order_by(*order).limit(limit)))
+    return list(session.exec(select(Job).where(Job.state == JobState.QUEUED).order_by(*waiting.ORDER).limit(limit)))
 
 
 def num_queued(session: Session) -> int:
     return session.exec(select(func.count()).where(Job.state == JobState.QUEUED)).one()
-
-
-def dataset_ids(job: Job) -> set[int]:
-    """The datasets a job reads: the one it trains on, and one of its own for validation."""
-    validation_id = job.config.get("validation_dataset_id")
-    return {job.dataset_id} if validation_id is None else {job.dataset_id, validation_id}
-
-
-def ready(session: Session, limit: int) -> list[Job]:
-    """The next queued jobs that wait for nothing but a lane."""
-    unready = select(Dataset.id).where(col(Dataset.state).in_(("receiving", "checking")))
-    validation_id = col(Job.config)["validation_dataset_id"].as_integer()
-    query = (
-        select(Job)
-        .where(Job.state == JobState.QUEUED, col(Job.dataset_id).not_in(unready))
-        .where(or_(validation_id.is_(None), validation_id.not_in(unready)))
-        .order_by(col(Job.priority), col(Job.place), col(Job.id))
-        .limit(limit)
-    )
-    return list(session.exec(query))
-
-
-def position_of(session: Session, job: Job) -> int | None:
-    """The place in the order of claiming, 1 = next."""
-    if job.state != JobState.QUEUED:
-        return None
-    key = tuple_(col(Job.priority), col(Job.place), col(Job.id))
-    before = select(func.count()).where(Job.state == JobState.QUEUED, key < (job.priority, job.place, job.id))
-    return session.exec(before).one() + 1
-
-
-def waiting_for(session: Session, job: Job) -> dict[str, Any] | None:
-    """Why a queued job is not claimed yet, beyond its turn."""
-    if job.state != JobState.QUEUED:
-        return None
-    for dataset_id in sorted(dataset_ids(job)):
-        dataset = session.get(Dataset, dataset_id)
-        if dataset is not None and dataset.state in ("receiving", "checking"):
-            return {"kind": "dataset", "id": dataset_id, "message": f"waits until dataset {dataset_id} is checked"}
-    return None
 
 
 def lane_name(session: Session, lane_id: int | None) -> str | None:
@@ -231,8 +219,10 @@ def lane_name(session: Session, lane_id: int | None) -> str | None:
     return f"{node.name}/{lane.name}" if lane and node else None
 
 
-def view(session: Session, job: Job) -> dict[str, Any]:
-    """The job as the contract shows it."""
+def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> dict[str, Any]:
+    """The job as the contract shows it; a list gives the outlook that it has read for all of its jobs."""
+    seen = seen or forecast.outlook(session, [job])
+    start, end = seen.spans.get(job.id or 0, (None, None))
     adapter_id = session.exec(select(Adapter.id).where(Adapter.job_id == job.id)).first()
     return {
         "id": job.id,
@@ -241,16 +231,16 @@ def view(session: Session, job: Job) -> dict[str, Any]:
         "state": job.state,
         "asked": job.asked,
         "phase": job.phase,
-        "waiting_for": waiting_for(session, job),
-        "position": position_of(session, job),
+        "waiting_for": seen.waiting_for(session, job),
+        "position": seen.positions.get(job.id or 0),
         "priority": PRIORITY_NAMES[job.priority],
         "attempt": job.attempt,
         "step": job.step,
         "num_steps": job.num_steps,
         "epoch": job.epoch,
         "eta_s": job.eta_s,
-        "expected_start_at": None,
-        "expected_end_at": expected_end(job),
+        "expected_start_at": iso(start),
+        "expected_end_at": iso(end),
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
         "ended_at": iso(job.ended_at),
@@ -261,17 +251,16 @@ def view(session: Session, job: Job) -> dict[str, Any]:
         "from_adapter": job.from_adapter_id,
         "estimate": job.estimate,
         "retries": job.retries,
+        "needs": job.needs,
+        "depends_on": job.depends_on,
+        "start_after": iso(job.start_after),
+        "max_duration_s": job.max_duration_s,
+        "makes_way_for": job.makes_way_for,
         "lane": lane_name(session, job.lane_id),
         "adapter_id": adapter_id,
         "last_event_id": events.newest_id_of_job(session, job.id or 0),
         "error": job.error,
     }
-
-
-def expected_end(job: Job) -> str | None:
-    if job.state != JobState.RUNNING or job.eta_s is None:
-        return None
-    return iso(datetime.fromtimestamp(utc_now().timestamp() + job.eta_s).astimezone())
 
 
 def page(session: Session, limit: int, after: int | None, state: str | None = None) -> list[Job]:

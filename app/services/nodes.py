@@ -12,11 +12,11 @@ from app.db import announce_work
 from app.errors import Conflict, NotFound
 from app.hub import iso
 from app.models import HELD, Attempt, Job, Lane, Node
-from app.services import attempts, clocks, events, guardian
+from app.services import attempts, clocks, events, guardian, opening, waiting
+from app.services.needs import is_silent
 from app.versions import OWN, PACKAGE
 
 BEAT_S = 1.0
-SILENT_AFTER_S = 15.0
 NAME = r"^[\w.-]+$"
 LANE_NAME = r"^[\w.+-]+$"
 
@@ -194,10 +194,6 @@ def held_job_id(session: Session, lane: Lane) -> int | None:
     return session.exec(select(Job.id).where(Job.lane_id == lane.id, col(Job.state).in_(HELD))).first()
 
 
-def is_silent(lane: Lane) -> bool:
-    return utc_now() - lane.last_seen_at > timedelta(seconds=SILENT_AFTER_S)
-
-
 def is_online(lane: Lane) -> bool:
     return lane.left_at is None and not is_silent(lane)
 
@@ -211,6 +207,13 @@ def idle_lanes(session: Session) -> list[tuple[Lane, str]]:
         .where(col(Lane.last_seen_at) >= alive)
     )
     return [(lane, queue_name(node, lane)) for lane, node in session.exec(query)]
+
+
+def queues_to_wake(session: Session) -> list[str]:
+    """Queues of idle lanes that fit a job which waits for nothing but a lane: one lane for each such job."""
+    idle = {lane.id: (lane, queue) for lane, queue in idle_lanes(session)} if opening.is_open(session) else {}
+    chosen = waiting.lanes_for_ready_jobs(session, [lane for lane, _ in idle.values()])
+    return [idle[lane.id][1] for lane in chosen]
 
 
 def claim(session: Session, node_id: int, name: str, lease_s: float, key: str | None) -> dict[str, Any] | None:

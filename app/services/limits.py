@@ -1,0 +1,59 @@
+"""How long a job may be worked on: all its attempts together, from claim to end."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.columns import utc_now
+from app.models import HELD, Attempt, History, Job, JobState
+from app.services import events, jobs
+
+WHO = "control center"
+
+
+def stop_overlong(session: Session) -> None:
+    """Ask jobs that are over their maximum to save and stop; one that went back to the queue ends there."""
+    live = col(Job.state).in_([*HELD, JobState.QUEUED])
+    limited = session.exec(select(Job).where(live, col(Job.max_duration_s).is_not(None), Job.attempt > 0))
+    for job in list(limited):
+        if job.asked is None and worked_s(session, job) > (job.max_duration_s or 0):
+            _stop(session, job)
+
+
+def worked_s(session: Session, job: Job) -> float:
+    """Seconds since a person last let it start anew."""
+    query = select(Attempt.started_at, Attempt.ended_at).where(Attempt.job_id == job.id)
+    since = _counted_from(session, job)
+    if since is not None:
+        query = query.where(col(Attempt.started_at) >= since)
+    now = utc_now()
+    return sum(((end or now) - start).total_seconds() for start, end in session.exec(query))
+
+
+def _counted_from(session: Session, job: Job) -> datetime | None:
+    """When somebody last queued it again after its end; going on after a pause is no new start."""
+    again = col(History.action).in_(("resume", "retry"))
+    rows = session.exec(select(History).where(History.job_id == job.id, again).order_by(col(History.id).desc()))
+    return next((row.at for row in rows if (row.detail or {}).get("from") != JobState.PAUSED), None)
+
+
+def _stop(session: Session, job: Job) -> None:
+    error = over(job)
+    jobs.note(session, job, WHO, "max_duration", {"seconds": job.max_duration_s})
+    job.error = error
+    if job.state == JobState.QUEUED:
+        jobs.become(session, job, JobState.CANCELLED, error["message"])
+        return
+    job.asked, job.makes_way_for = "cancel", None
+    session.add(job)
+    events.record_state(session, job, error["message"])
+    jobs.announce_queue(session, job)
+
+
+def over(job: Job) -> dict[str, Any]:
+    return {
+        "code": "max_duration",
+        "message": f"It took more than the {job.max_duration_s:g} s that it may, and is stopped with its work saved.",
+        "advice": "Resume it to go on from its checkpoint with as many seconds again, or clone it.",
+    }

@@ -1,0 +1,117 @@
+"""Whether lanes may claim now: a person may pause the whole queue, and there may be quiet hours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from sqlmodel import Session
+
+from app.columns import utc_now
+from app.hub import iso
+from app.services import settings
+
+QUEUE = "queue"
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+CLOCK = r"^([01]\d|2[0-3]):[0-5]\d$"
+
+
+class QuietHours(BaseModel):
+    """From one time of day to another, which may lie on the next day; `days` are those on which they begin."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    days: list[Day] = Field(default_factory=lambda: list(DAYS), min_length=1, max_length=7)
+    begin: str = Field(alias="from", pattern=CLOCK)
+    end: str = Field(alias="to", pattern=CLOCK)
+    time_zone: str | None = Field(None, max_length=100)  # None: that of the machine of the control center
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        try:
+            return value and ZoneInfo(value).key
+        except (KeyError, ValueError, OSError):
+            raise ValueError("is not a time zone such as Europe/Paris") from None
+
+    def over_at(self, at: datetime) -> datetime | None:
+        """When these hours are over, in their time zone; None where `at` lies outside them."""
+        zone = ZoneInfo(self.time_zone) if self.time_zone else None
+        here = at.astimezone(zone)
+        for day in (here.date(), here.date() - timedelta(days=1)):
+            begin, end = self._on(day)
+            if DAYS[day.weekday()] in self.days and begin <= here.replace(tzinfo=None) < end:
+                return end.replace(tzinfo=zone) if zone else end.astimezone()
+        return None
+
+    def _on(self, day: date) -> tuple[datetime, datetime]:
+        begin, end = time.fromisoformat(self.begin), time.fromisoformat(self.end)
+        return datetime.combine(day, begin), datetime.combine(day + timedelta(days=end <= begin), end)
+
+
+class Change(BaseModel):
+    """The body of `PUT /api/queue`; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    paused: bool | None = None
+    quiet_hours: list[QuietHours] | None = Field(None, max_length=50)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What was set, by whom and when."""
+
+    paused: bool = False
+    quiet_hours: Sequence[QuietHours] = ()
+    changed_by: str | None = None
+    changed_at: datetime | None = None
+
+    def quiet_until(self, at: datetime) -> datetime | None:
+        ends = [end for hours in self.quiet_hours if (end := hours.over_at(at)) is not None]
+        return max(ends, default=None)
+
+    def open_from(self, at: datetime) -> datetime | None:
+        """The first moment from `at` on at which a lane may claim; None where nobody can know one."""
+        for _ in range(0 if self.paused else 100):
+            if (end := self.quiet_until(at)) is None:
+                return at
+            at = end.astimezone(UTC)
+        return None
+
+    def closed(self, at: datetime) -> dict[str, Any] | None:
+        """Why no lane may claim now, as `waiting_for` says it."""
+        if self.paused:
+            return {"kind": "queue", "message": "the queue is paused"}
+        if (end := self.quiet_until(at)) is not None:
+            return {"kind": "quiet_hours", "until": iso(end), "message": f"quiet hours until {end:%H:%M}"}
+        return None
+
+
+def read(session: Session) -> Opening:
+    value, changed_at = settings.read(session, QUEUE)
+    if value is None:
+        return Opening()
+    hours = [QuietHours.model_validate(one) for one in value["quiet_hours"]]
+    return Opening(value["paused"], hours, value["changed_by"], changed_at)
+
+
+def is_open(session: Session) -> bool:
+    return read(session).closed(utc_now()) is None
+
+
+def plain(opening: Opening) -> dict[str, Any]:
+    return {"paused": opening.paused, "quiet_hours": [_plain_hours(one) for one in opening.quiet_hours]}
+
+
+def _plain_hours(hours: QuietHours) -> dict[str, Any]:
+    return hours.model_dump(by_alias=True)
+
+
+def view(opening: Opening) -> dict[str, Any]:
+    """As `GET /api/queue` shows it beside the jobs."""
+    changed = {"changed_by": opening.changed_by, "changed_at": iso(opening.changed_at)}
+    return plain(opening) | {"quiet_now": opening.quiet_until(utc_now()) is not None} | changed
