@@ -5,9 +5,9 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from app.errors import Conflict
-from app.models import HELD, PRIORITIES, Checkpoint, Job, JobState
+from app.models import HELD, PRIORITIES, Adapter, Checkpoint, Dataset, Job, JobState
 from app.schemas import read_config
-from app.services import events, jobs
+from app.services import events, jobs, trash
 
 WORDS = {
     "queued": "queued",
@@ -69,6 +69,7 @@ def newest_checkpoint(session: Session, job: Job) -> Checkpoint | None:
             col(Checkpoint.complete).is_(True),
             col(Checkpoint.superseded).is_(False),
             col(Checkpoint.retired).is_(False),
+            col(Checkpoint.trashed_at).is_(None),
         )
         .order_by(col(Checkpoint.step).desc(), col(Checkpoint.attempt).desc())
     )
@@ -99,6 +100,11 @@ def retry(session: Session, job: Job, who: str) -> None:
 
 
 def _queue_again(session: Session, job: Job, message: str) -> None:
+    trash.refuse_trashed(job)
+    for dataset_id in jobs.dataset_ids(job):
+        trash.refuse_trashed(session.get(Dataset, dataset_id))
+    if job.from_adapter_id is not None:
+        trash.refuse_trashed(session.get(Adapter, job.from_adapter_id))
     job.error, job.last_fault, job.faults = None, None, 0
     job.place = jobs.next_place(session)
     jobs.become(session, job, JobState.QUEUED, message)

@@ -13,7 +13,7 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
 from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events, parents
+from app.services import events, parents, room, trash
 from app.services.base_models import BaseModels
 
 PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
@@ -128,6 +128,7 @@ def _usable_dataset(session: Session, dataset_id: int) -> Dataset:
     dataset = session.get(Dataset, dataset_id)
     if dataset is None:
         raise NotFound(f"There is no dataset {dataset_id}.")
+    trash.refuse_trashed(dataset)
     if dataset.state in ("refused", "failed"):
         raise Conflict(f"Dataset {dataset_id} is {dataset.state}: {dataset.error}")
     return dataset
@@ -197,6 +198,7 @@ def ready(session: Session, limit: int) -> list[Job]:
         select(Job)
         .where(Job.state == JobState.QUEUED, col(Job.dataset_id).not_in(unready))
         .where(or_(validation_id.is_(None), validation_id.not_in(unready)))
+        .where(room.fits(session))
         .order_by(col(Job.priority), col(Job.place), col(Job.id))
         .limit(limit)
     )
@@ -220,7 +222,7 @@ def waiting_for(session: Session, job: Job) -> dict[str, Any] | None:
         dataset = session.get(Dataset, dataset_id)
         if dataset is not None and dataset.state in ("receiving", "checking"):
             return {"kind": "dataset", "id": dataset_id, "message": f"waits until dataset {dataset_id} is checked"}
-    return None
+    return room.reason(session, job)
 
 
 def lane_name(session: Session, lane_id: int | None) -> str | None:
@@ -264,6 +266,7 @@ def view(session: Session, job: Job) -> dict[str, Any]:
         "adapter_id": adapter_id,
         "last_event_id": events.newest_id_of_job(session, job.id or 0),
         "error": job.error,
+        "trashed_at": iso(job.trashed_at),
     }
 
 
@@ -273,9 +276,9 @@ def expected_end(job: Job) -> str | None:
     return iso(datetime.fromtimestamp(utc_now().timestamp() + job.eta_s).astimezone())
 
 
-def page(session: Session, limit: int, after: int | None, state: str | None = None) -> list[Job]:
-    """Jobs, newest first."""
-    query = select(Job).order_by(col(Job.id).desc()).limit(limit)
+def page(session: Session, limit: int, after: int | None, state: str | None = None, trashed: bool = False) -> list[Job]:
+    """Jobs, newest first; those in the trash, or all others."""
+    query = select(Job).where(trash.shown(Job, trashed)).order_by(col(Job.id).desc()).limit(limit)
     if after is not None:
         query = query.where(col(Job.id) < after)
     if state is not None:

@@ -151,7 +151,7 @@ def test_a_taken_port_is_one_sentence(settings: Settings) -> None:
 
 def test_a_data_directory_has_one_launcher(settings: Settings) -> None:
     settings.data_dir.mkdir()
-    lock = launch._take_lock(settings.data_dir / ".up.lock")
+    lock = processes.take_lock(settings.data_dir / ".up.lock")
     assert lock is not None
     said: list[str] = []
     with os.fdopen(lock):

@@ -7,7 +7,18 @@ import pytest
 from app.templating import STATIC_DIR, get_environment
 from tests.factories import Center, Claim, jsonl, record, rows
 
-PAGES = ("/", "/jobs", "/jobs/new", "/jobs/1", "/datasets", "/datasets/1", "/adapters", "/adapters/1", "/nodes")
+PAGES = (
+    "/",
+    "/jobs",
+    "/jobs/new",
+    "/jobs/1",
+    "/datasets",
+    "/datasets/1",
+    "/adapters",
+    "/adapters/1",
+    "/nodes",
+    "/trash",
+)
 JOB_REGIONS = ("_head", "_progress", "_checkpoints", "_settings", "_gauges", "_samples", "_stop")
 REGIONS = (
     *("/_welcome", "/_summary", "/_hero", "/_node", "/_queue", "/_recent", "/jobs/_rows", "/adapters/_rows"),
