@@ -9,6 +9,7 @@ from app.errors import DiskFull
 
 FULL_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
 FULL_NAMES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
+LEAST = 4 * 2**20  # below that every write may fail, whatever the floor
 WHAT_TO_DO = "empty the trash, delete checkpoints and datasets that nobody needs, or free some space there"
 
 
@@ -67,10 +68,10 @@ class Disk:
 
     def warning(self) -> str | None:
         """A sentence for every page while the disk is low."""
-        free = self.free
-        if free >= self.floor and not self.was_full:
+        free, least = self.free, max(self.floor, LEAST)
+        if free >= least:
             return None
         return (
-            f"{human(free)} are free in {self.folder}, less than the {human(self.floor)} that should be: "
+            f"{human(free)} are free in {self.folder}, less than the {human(least)} that should be: "
             f"uploads are refused and queued jobs wait. To go on, {WHAT_TO_DO}."
         )

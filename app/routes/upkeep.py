@@ -15,6 +15,7 @@ from app.models import Adapter, Checkpoint, Dataset, Job
 from app.routes import pages_data as data
 from app.routes.params import JsonBody, StorageDep, Who
 from app.services import adapters, checkpoints, datasets, jobs, purge, retention, trash
+from app.services.trashed import Thing
 from app.templating import render
 
 router = APIRouter()
@@ -22,7 +23,7 @@ PLURALS: dict[trash.Kind, str] = {"dataset": "datasets", "job": "jobs", "adapter
 PAGES = {"dataset": "/datasets/{id}", "job": "/jobs/{id}", "adapter": "/adapters/{id}", "checkpoint": "/jobs/{job_id}"}
 
 
-def view(session: Session, thing: trash.Thing) -> dict[str, Any]:
+def view(session: Session, thing: Thing) -> dict[str, Any]:
     """A thing as its own address shows it."""
     if isinstance(thing, Dataset):
         return datasets.view(thing)
@@ -32,7 +33,7 @@ def view(session: Session, thing: trash.Thing) -> dict[str, Any]:
 
 
 def _add_kind(kind: trash.Kind, plural: str) -> None:
-    def act(act_on: Callable[[Session, trash.Thing, str], None]) -> Callable[..., dict[str, Any]]:
+    def act(act_on: Callable[[Session, Thing, str], None]) -> Callable[..., dict[str, Any]]:
         def endpoint(database: DatabaseDep, number: int, who: Who) -> dict[str, Any]:
             with database.write() as session:
                 thing = trash.get(session, kind, number)
@@ -118,7 +119,7 @@ def empty_trash_page(database: DatabaseDep, storage: StorageDep) -> RedirectResp
     return RedirectResponse("/trash", 303)
 
 
-def _add_button(action: str, act_on: Callable[[Session, trash.Thing, str], None]) -> None:
+def _add_button(action: str, act_on: Callable[[Session, Thing, str], None]) -> None:
     """A button twice: with script it answers with the button that undoes it, without it goes back to the page."""
 
     def act(database: DatabaseDep, kind: trash.Kind, number: int, who: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from sqlmodel import Session, col, select
 from app.errors import NotFound, WrongInput
 from app.hub import iso
 from app.models import Adapter, Job
-from app.services import checkpoints, trash
+from app.services import checkpoints
+from app.services.trashed import shown
 from app.storage import Storage
 
 FILES = ("adapter_model.safetensors", "adapter_config.json", "manifest.json", "README.md")
@@ -63,7 +64,7 @@ def get(session: Session, adapter_id: int) -> Adapter:
 
 def page(session: Session, limit: int, after: int | None, trashed: bool = False) -> list[Adapter]:
     """Adapters, newest first; those in the trash, or all others."""
-    query = select(Adapter).where(trash.shown(Adapter, trashed)).order_by(col(Adapter.id).desc()).limit(limit)
+    query = select(Adapter).where(shown(Adapter, trashed)).order_by(col(Adapter.id).desc()).limit(limit)
     return list(session.exec(query.where(col(Adapter.id) < after) if after is not None else query))
 
 

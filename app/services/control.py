@@ -7,7 +7,8 @@ from sqlmodel import Session, col, select
 from app.errors import Conflict
 from app.models import HELD, PRIORITIES, Adapter, Checkpoint, Dataset, Job, JobState
 from app.schemas import read_config
-from app.services import events, jobs, trash
+from app.services import events, jobs
+from app.services.trashed import refuse_trashed
 
 WORDS = {
     "queued": "queued",
@@ -100,11 +101,11 @@ def retry(session: Session, job: Job, who: str) -> None:
 
 
 def _queue_again(session: Session, job: Job, message: str) -> None:
-    trash.refuse_trashed(job)
+    refuse_trashed(job)
     for dataset_id in jobs.dataset_ids(job):
-        trash.refuse_trashed(session.get(Dataset, dataset_id))
+        refuse_trashed(session.get(Dataset, dataset_id))
     if job.from_adapter_id is not None:
-        trash.refuse_trashed(session.get(Adapter, job.from_adapter_id))
+        refuse_trashed(session.get(Adapter, job.from_adapter_id))
     job.error, job.last_fault, job.faults = None, None, 0
     job.place = jobs.next_place(session)
     jobs.become(session, job, JobState.QUEUED, message)

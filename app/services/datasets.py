@@ -10,6 +10,7 @@ from app.errors import NotFound
 from app.hub import iso
 from app.models import Dataset, Finding
 from app.services import attempts, events, trash
+from app.services.trashed import shown
 from app.storage import Received, Storage, plain_name
 
 NUM_REASONS = 3
@@ -46,7 +47,7 @@ def get(session: Session, dataset_id: int) -> Dataset:
 
 def page(session: Session, limit: int, after: int | None, trashed: bool = False) -> list[Dataset]:
     """Datasets, newest first; those in the trash, or all others."""
-    query = select(Dataset).where(trash.shown(Dataset, trashed)).order_by(col(Dataset.id).desc()).limit(limit)
+    query = select(Dataset).where(shown(Dataset, trashed)).order_by(col(Dataset.id).desc()).limit(limit)
     return list(session.exec(query.where(col(Dataset.id) < after) if after is not None else query))
 
 

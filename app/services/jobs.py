@@ -13,8 +13,9 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
 from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events, parents, room, trash
+from app.services import events, parents, room
 from app.services.base_models import BaseModels
+from app.services.trashed import refuse_trashed, shown
 
 PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 NOT_YET = {
@@ -128,7 +129,7 @@ def _usable_dataset(session: Session, dataset_id: int) -> Dataset:
     dataset = session.get(Dataset, dataset_id)
     if dataset is None:
         raise NotFound(f"There is no dataset {dataset_id}.")
-    trash.refuse_trashed(dataset)
+    refuse_trashed(dataset)
     if dataset.state in ("refused", "failed"):
         raise Conflict(f"Dataset {dataset_id} is {dataset.state}: {dataset.error}")
     return dataset
@@ -278,7 +279,7 @@ def expected_end(job: Job) -> str | None:
 
 def page(session: Session, limit: int, after: int | None, state: str | None = None, trashed: bool = False) -> list[Job]:
     """Jobs, newest first; those in the trash, or all others."""
-    query = select(Job).where(trash.shown(Job, trashed)).order_by(col(Job.id).desc()).limit(limit)
+    query = select(Job).where(shown(Job, trashed)).order_by(col(Job.id).desc()).limit(limit)
     if after is not None:
         query = query.where(col(Job.id) < after)
     if state is not None:

@@ -8,6 +8,7 @@ from app.columns import utc_now
 from app.models import Adapter, Checkpoint, Dataset, Event, Finding, Job, Metric, StoredFile
 from app.services import trash
 from app.services.adapters import FOLDER
+from app.services.trashed import GONE, Thing
 from app.storage import Storage, inside
 
 # What belongs to something goes before it, so that it can go whole.
@@ -17,14 +18,14 @@ DELETED = "It was deleted; add the same file again to use it."
 
 def expired(session: Session, storage: Storage, keep: timedelta) -> int:
     """Delete what has lain in the trash for longer than `keep`; how many things went."""
-    old = [thing for _, thing in trash.contents(session) if (thing.trashed_at or trash.GONE) <= utc_now() - keep]
+    old = [thing for _, thing in trash.contents(session) if (thing.trashed_at or GONE) <= utc_now() - keep]
     for thing in sorted(old, key=lambda thing: ORDER.index(type(thing))):
         _delete(session, storage, thing)
         session.flush()
     return len(old)
 
 
-def _delete(session: Session, storage: Storage, thing: trash.Thing) -> None:
+def _delete(session: Session, storage: Storage, thing: Thing) -> None:
     if isinstance(thing, Dataset):
         _delete_dataset(session, storage, thing)
     elif isinstance(thing, Checkpoint):
@@ -43,7 +44,7 @@ def _delete_dataset(session: Session, storage: Storage, dataset: Dataset) -> Non
     if used is None and child is None:
         session.delete(dataset)
         return
-    dataset.state, dataset.error, dataset.trashed_at = "failed", DELETED, trash.GONE
+    dataset.state, dataset.error, dataset.trashed_at = "failed", DELETED, GONE
     session.add(dataset)
 
 
@@ -71,7 +72,7 @@ def _delete_adapter(session: Session, storage: Storage, adapter: Adapter) -> Non
     session.delete(adapter)
     session.flush()
     job = session.get_one(Job, adapter.job_id)
-    if job.trashed_at == trash.GONE:
+    if job.trashed_at == GONE:
         _delete_job(session, storage, job)
 
 
@@ -89,7 +90,7 @@ def _delete_job(session: Session, storage: Storage, job: Job) -> None:
     session.exec(delete(StoredFile).where(col(StoredFile.job_id) == job.id, other))
     for table in (Metric, Event):
         session.exec(delete(table).where(col(table.job_id) == job.id))
-    job.trashed_at = trash.GONE
+    job.trashed_at = GONE
     session.add(job)
 
 

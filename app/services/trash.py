@@ -1,6 +1,6 @@
 """The trash: what is thrown away can be taken back until it expires; `purge` is where files go for good."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, or_
@@ -11,17 +11,15 @@ from app.errors import Conflict, NotFound
 from app.hub import iso
 from app.models import HELD, PRIORITIES, Adapter, Checkpoint, Dataset, History, Job, JobState
 from app.services import events, retention
+from app.services.trashed import GONE, Thing, label, shown
 
 Kind = Literal["dataset", "job", "checkpoint", "adapter"]
-Thing = Dataset | Job | Checkpoint | Adapter
 TABLES: dict[Kind, Any] = {
     "dataset": Dataset,
     "job": Job,
     "checkpoint": Checkpoint,
     "adapter": Adapter,
 }
-# In `trashed_at` of a row that was purged and stays only because others point at it.
-GONE = datetime(1970, 1, 1, tzinfo=UTC)
 UNDER_WAY = (JobState.QUEUED, *HELD, JobState.PAUSED)
 
 
@@ -37,7 +35,7 @@ def move(session: Session, thing: Thing, who: str) -> None:
     if thing.trashed_at is not None:
         return
     if user := _user(session, thing):
-        raise Conflict(f"{_label(thing)} cannot go: {user}.")
+        raise Conflict(f"{label(thing)} cannot go: {user}.")
     thing.trashed_at = utc_now()
     _settle(session, thing, who, "trash")
 
@@ -45,28 +43,10 @@ def move(session: Session, thing: Thing, who: str) -> None:
 def restore(session: Session, thing: Thing, who: str) -> None:
     """Out of the trash again; raises `Conflict` where its files are gone for good."""
     if thing.trashed_at == GONE:
-        raise Conflict(f"{_label(thing)} was deleted for good and cannot come back.")
+        raise Conflict(f"{label(thing)} was deleted for good and cannot come back.")
     if thing.trashed_at is not None:
         thing.trashed_at = None
         _settle(session, thing, who, "restore")
-
-
-def shown(table: type[Thing], trashed: bool) -> ColumnElement[bool]:
-    """A condition for lists: what lies in the trash, or all that does not."""
-    column = col(table.trashed_at)
-    return column > GONE if trashed else column.is_(None)
-
-
-def refuse_trashed(thing: Thing | None) -> None:
-    """Raises `Conflict` for something in the trash that would be used."""
-    if thing is None or thing.trashed_at is None:
-        return
-    hint = "it was deleted for good" if thing.trashed_at == GONE else "it is in the trash; restore it first"
-    raise Conflict(f"{_label(thing)} cannot be used: {hint}.")
-
-
-def _label(thing: Thing) -> str:
-    return f"{type(thing).__name__} {thing.id}"
 
 
 def _settle(session: Session, thing: Thing, who: str, action: str) -> None:
