@@ -64,6 +64,7 @@ def test_a_queued_job_waits_for_the_disk_and_goes_on_when_there_is_room(center: 
     fill(disk)
     waiting = center.job(job["id"])["waiting_for"]
     assert waiting["kind"] == "disk" and "waits for room on the disk" in waiting["message"]
+    assert "Waits for room on the disk: needs" in center.get(f"/jobs/{job['id']}").text
     worker = center.worker()
     assert worker.claim() is None
     disk.floor = 0
