@@ -11,8 +11,9 @@ from tests.factories import Center, jsonl, record, rows
 
 
 @pytest.fixture
-def disk(center: Center) -> Disk:
-    """The disk of the center; a test sets its floor beyond or below what is free."""
+def disk(center: Center, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """The disk of the center, as if nobody else wrote on it: a test sets its floor beyond or below what is free."""
+    monkeypatch.setattr(Disk, "free", 10**12)
     found: Disk = center.app.state.disk
     found.floor = 0
     return found
