@@ -22,8 +22,8 @@ from app.broker import broker_directory, broker_warnings, server_command, socket
 from app.config import Settings
 from app.gpus import driver_version, find_gpus
 from app.migrate import alembic_config, current_revision, newest_revision
+from app.model_folder import missing_parts
 from app.processes import REPOSITORY
-from app.services.base_models import missing_parts
 from app.space import human
 from app.storage import Storage
 

@@ -131,7 +131,7 @@ def _work_lock(settings: Settings, say: Say) -> Iterator[bool]:
     """Whether this launcher alone uses the work directory: two would end each other's trainers as strangers."""
     work = settings.work_path.absolute()
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _take_lock(work / ".lock")
+    lock = take_lock(work / ".lock")
     if lock is None:
         say(f"Another worker already uses {work}: stop that one, or choose another --work-dir.")
         yield False
