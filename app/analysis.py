@@ -11,9 +11,11 @@ from anyio import to_thread
 
 from app.db import Database
 from app.services import datasets
+from app.space import is_full
 from app.storage import Storage
 
 LINE_LIMIT = 64 * 2**20
+RETRY_S = 2.0
 logger = logging.getLogger(__name__)
 
 
@@ -59,20 +61,31 @@ class Analysis:
         while True:
             dataset_id = await self._waiting.get()
             try:
-                await self._check(dataset_id)
-            except Exception:
-                # A fault here is ours: the dataset says so, and the next one is still checked.
-                logger.exception("Checking dataset %s broke down", dataset_id)
-                await self._give_up(dataset_id)
+                while not await self._try(dataset_id):
+                    await asyncio.sleep(RETRY_S)
             finally:
                 self._finished.pop(dataset_id, asyncio.Event()).set()
+
+    async def _try(self, dataset_id: int) -> bool:
+        """Check it; false while the disk is full, when the same check is made again a little later."""
+        try:
+            await self._check(dataset_id)
+        except Exception as error:
+            if is_full(error):
+                logger.warning("Dataset %s waits for room on the disk: %s", dataset_id, error)
+                await self._end_child()
+                return False
+            # A fault here is ours: the dataset says so, and the next one is still checked.
+            logger.exception("Checking dataset %s broke down", dataset_id)
+            await self._give_up(dataset_id)
+        return True
 
     async def _give_up(self, dataset_id: int) -> None:
         await self._end_child()
         try:
             await to_thread.run_sync(self._fail, dataset_id, "The check broke down; the log has the reason.")
         except Exception:
-            # Most often a full disk: the dataset stays `checking` and is checked anew when the process starts again.
+            # The dataset stays `checking` and is checked anew when the process starts again.
             logger.exception("Dataset %s cannot be marked as failed", dataset_id)
 
     async def _end_child(self) -> None:

@@ -10,8 +10,10 @@ import typer
 
 from app.config import Settings
 from app.errors import AppError
+from app.upkeep import commands as upkeep_commands
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(upkeep_commands)
 
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the pages and the API.")]

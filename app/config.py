@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(60.0, ge=1, description="seconds without a beat after which a job is taken from its worker")
     max_upload_bytes: int = Field(64 * 2**30, ge=1, description="largest dataset taken, in bytes")
+    free_space_floor: ByteSize = Field(
+        ByteSize(2 * 10**9), ge=0, description="bytes that uploads and new jobs must leave free, such as 2GB"
+    )
     hub: bool = Field(True, description="whether base models may be downloaded from the Hugging Face Hub")
     model_roots: str = Field("", description=f"folders with base models, separated by {os.pathsep!r}")
     default_model: str | None = Field(None, description="the base model the form proposes")

@@ -12,8 +12,9 @@ from sqlalchemy import Engine, create_engine, event
 from sqlmodel import Session
 
 from app.models import Event
+from app.space import Disk
 
-NEW_EVENTS, NEW_WORK = "new_events", "new_work"
+NEW_EVENTS, NEW_WORK, DISK = "new_events", "new_work", "disk"
 
 
 def _ignore(*_: Any) -> None:
@@ -54,6 +55,7 @@ class Database:
         self.path = path
         self.publish: Callable[[list[Event]], None] = _ignore  # told of the events of each commit
         self.nudge: Callable[[], None] = _ignore  # told that a commit may have made work for a lane
+        self.disk: Disk | None = None  # known to the web process; services ask for it with `disk_of`
         self.writer = make_engine(path, writer=True)
         self.reader = make_engine(path, writer=False)
         self._writing = threading.Lock()
@@ -64,7 +66,8 @@ class Database:
 
         Its events are published once the rows are on disk, in the order of their ids.
         """
-        with self._writing, Session(self.writer, expire_on_commit=False) as session:
+        info = {DISK: self.disk}
+        with self._writing, Session(self.writer, expire_on_commit=False, info=info) as session:
             with session.begin():
                 yield session
             # Still under the lock, so that listeners hear of commits in the order of the rows' ids.
@@ -76,7 +79,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A reading session: one consistent snapshot, never committed."""
-        with Session(self.reader, autoflush=False) as session:
+        with Session(self.reader, autoflush=False, info={DISK: self.disk}) as session:
             yield session
 
     def close(self) -> None:
@@ -92,6 +95,12 @@ def announce(session: Session, event: Event) -> None:
 def announce_work(session: Session) -> None:
     """Wake an idle lane when the session commits."""
     session.info[NEW_WORK] = True
+
+
+def disk_of(session: Session) -> Disk | None:
+    """The disk that the session's database lies on, where the process looks after it."""
+    disk: Disk | None = session.info.get(DISK)
+    return disk
 
 
 def get_database(request: Request) -> Database:

@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import AppError, DiskFull
 from app.schemas import in_words
+from app.space import Disk, is_full
 from app.templating import render_error
 
-FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
 logger = logging.getLogger(__name__)
 
 
@@ -24,6 +24,7 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _wrong_input)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(OSError, _system_error)
     app.add_exception_handler(OverflowError, _too_large_a_number)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -73,11 +74,21 @@ def _too_large_a_number(request: Request, error: Exception) -> Response:
 
 def _database_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OperationalError)
-    if getattr(error.orig, "sqlite_errorname", "") in FULL:
-        return answer(request, 507, DiskFull.code, DiskFull.message)
+    if is_full(error):
+        return _disk_full(request)
     if getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return answer(request, 503, "busy", "The database is busy; send it again in a moment.")
     return _unexpected(request, error)
+
+
+def _system_error(request: Request, error: Exception) -> Response:
+    return _disk_full(request) if is_full(error) else _unexpected(request, error)
+
+
+def _disk_full(request: Request) -> Response:
+    disk: Disk = request.app.state.disk
+    disk.was_full = True
+    return answer(request, 507, DiskFull.code, disk.full_message())
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

@@ -44,6 +44,17 @@ def find_gpus() -> list[Gpu]:
     return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
+def driver_version() -> str | None:
+    """The version of NVIDIA's driver; None where there is none."""
+    if pynvml is None:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+
+
 def visible(gpus: list[Gpu], wanted: str | None) -> list[Gpu]:
     """The GPUs that a CUDA_VISIBLE_DEVICES of this value (numbers or the beginnings of uuids) leaves."""
     if wanted is None:

@@ -5,7 +5,6 @@ It imports little, opens no database and speaks to nobody; what dies is started 
 
 import contextlib
 import errno
-import fcntl
 import http.client
 import os
 import signal
@@ -20,7 +19,7 @@ from types import FrameType
 from app.broker import broker_directory, broker_warnings, socket_path
 from app.config import Settings
 from app.gpus import lane_names
-from app.processes import Child, Say, with_repository
+from app.processes import UP_LOCK, Child, Say, take_lock, with_repository
 
 TICK_S = 0.1
 LANE_GRACE_S = 30.0
@@ -84,7 +83,7 @@ def up(
     say = say or tell
     data_dir = settings.data_dir.absolute()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _take_lock(data_dir / ".up.lock")
+    lock = take_lock(data_dir / UP_LOCK)
     if lock is None:
         say(f"Another `trainctl up` already serves {data_dir}: stop that one, or choose another --data-dir.")
         return 1
@@ -132,7 +131,7 @@ def _work_lock(settings: Settings, say: Say) -> Iterator[bool]:
     """Whether this launcher alone uses the work directory: two would end each other's trainers as strangers."""
     work = settings.work_path.absolute()
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _take_lock(work / ".lock")
+    lock = take_lock(work / ".lock")
     if lock is None:
         say(f"Another worker already uses {work}: stop that one, or choose another --work-dir.")
         yield False
@@ -201,16 +200,6 @@ def _script(name: str, *module: str) -> list[str]:
 
 def _log(directory: Path | None, name: str) -> Path | None:
     return directory / f"{name}.log" if directory else None
-
-
-def _take_lock(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _port_problem(host: str, port: int) -> str | None:

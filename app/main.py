@@ -28,11 +28,13 @@ from app.routes import (
     pages,
     queue,
     stream,
+    upkeep,
 )
 from app.security import Gate, Tokens, ensure_token
 from app.services import attempts, events
 from app.services.base_models import BaseModels
 from app.services.model_files import ModelFiles
+from app.space import Disk
 from app.storage import Storage
 from app.sweep import Sweeper
 from app.templating import STATIC_DIR, CachedStaticFiles
@@ -50,6 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Training Control Center", lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.state.settings, app.state.storage, app.state.tokens = settings, storage, tokens
     app.state.database = Database(storage.database)
+    app.state.disk = Disk(settings.data_dir, settings.free_space_floor, settings.work_path)
+    app.state.database.disk = app.state.disk
     app.state.base_models = BaseModels(tuple(settings.model_root_paths), settings.hub, settings.default_model)
     app.state.model_files = ModelFiles(storage.root / "model-hashes.json")
     app.add_middleware(Gate, settings=settings, tokens=tokens)
@@ -66,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         execution,
         execution_files,
         stream,
+        upkeep,
         later,
         pages,
     ):
@@ -83,7 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database.publish = app.state.hub.publish
     app.state.analysis = Analysis(database, app.state.storage)
     waker = Waker(settings)
-    sweeper = Sweeper(database, app.state.storage, waker, settings.lease_s)
+    sweeper = Sweeper(database, app.state.storage, app.state.disk, waker, settings.lease_s)
     app.state.sweeper = sweeper
     database.nudge = sweeper.nudge
     sweeper.start()

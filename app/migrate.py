@@ -1,8 +1,6 @@
 """Migrations: the tables are brought up to date when the web process starts, after a backup."""
 
 import os
-import sqlite3
-import time
 from pathlib import Path
 
 from alembic import command
@@ -11,6 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from app.backup import snapshot, stamp
 from app.storage import Storage, sync_folder
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -33,10 +32,14 @@ def current_revision(database: Path) -> str | None:
         engine.dispose()
 
 
+def newest_revision(config: Config) -> str | None:
+    return ScriptDirectory.from_config(config).get_current_head()
+
+
 def upgrade(storage: Storage) -> None:
     """Bring the tables to the newest revision; one that exists and is older is backed up first."""
     config = alembic_config(storage.database)
-    newest = ScriptDirectory.from_config(config).get_current_head()
+    newest = newest_revision(config)
     if storage.database.exists():
         if current_revision(storage.database) == newest:
             return
@@ -48,20 +51,14 @@ def upgrade(storage: Storage) -> None:
 
 def back_up(storage: Storage) -> Path:
     """A compact copy of the database as of now, mode 0600, that appears whole or not at all."""
-    target = (
-        storage.backups / f"control-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**9:09}.sqlite3"
-    )
+    target = storage.backups / f"control-{stamp()}.sqlite3"
     part = target.with_suffix(".part")
     part.unlink(missing_ok=True)
-    connection = sqlite3.connect(storage.database, isolation_level=None, timeout=30)
     try:
-        connection.execute("VACUUM INTO ?", (str(part),))
+        snapshot(storage.database, part)
+        os.replace(part, target)
     finally:
-        connection.close()
-    part.chmod(0o600)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, target)
+        part.unlink(missing_ok=True)
     sync_folder(storage.backups)
     for old in sorted(storage.backups.glob("control-*.sqlite3"))[:-KEPT_BACKUPS]:
         old.unlink()

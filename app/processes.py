@@ -1,6 +1,7 @@
 """Child processes that do not outlive the process that started them."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.5
 SHORT_LIFE_S = 5.0
 LOG_BYTES = 10 * 2**20
+UP_LOCK, WEB_LOCK = ".up.lock", ".web.lock"  # in the data directory, held by `trainctl up` and by the web process
 
 Say = Callable[[str], None]
 
@@ -42,6 +44,17 @@ def with_repository(environment: dict[str, str]) -> dict[str, str]:
     """The environment plus a `PYTHONPATH` from which `app` and `worker` can be imported."""
     paths = [str(REPOSITORY), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     return {**environment, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in paths if path))}
+
+
+def take_lock(path: Path) -> int | None:
+    """An exclusive lock as a file descriptor, held until that is closed; None where another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def kill_group(pid: int, sign: signal.Signals = signal.SIGKILL) -> None:

@@ -1,6 +1,10 @@
 """The web process: uvicorn with a shutdown that closes the open streams first, so that it ends within a second."""
 
 import logging
+import os
+import sys
+import time
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -8,8 +12,10 @@ from fastapi import FastAPI
 
 from app.config import Settings
 from app.main import create_app
+from app.processes import WEB_LOCK, take_lock
 
 GRACE_S = 5
+LOCK_WAIT_S = 8.0  # an earlier web process may be ending now
 
 
 class Server(uvicorn.Server):
@@ -28,6 +34,22 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Serve until a signal; the address is taken before anything is said."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with os.fdopen(_lock(settings.data_dir)):
+        _serve(settings)
+
+
+def _lock(data_dir: Path) -> int:
+    """Two web processes would both write the database; ends the process where one is there already."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    until = time.monotonic() + LOCK_WAIT_S
+    while (lock := take_lock(data_dir / WEB_LOCK)) is None:
+        if time.monotonic() > until:
+            sys.exit(f"Another control center already serves {data_dir}: stop that one, or choose another --data-dir.")
+        time.sleep(0.1)
+    return lock
+
+
+def _serve(settings: Settings) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -3,14 +3,14 @@
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 
 from anyio import to_thread
 
-from app.errors import DiskFull, NotFound, TooLarge, WrongInput
+from app.errors import NotFound, TooLarge, WrongInput
 
 CHUNK = 1 << 20
 PART = ".part-"
@@ -63,18 +63,22 @@ class Storage:
         assert folder.resolve().is_relative_to(self.root.resolve())
         shutil.rmtree(folder, ignore_errors=True)
 
-    async def receive(self, chunks: AsyncIterator[bytes], limit: int) -> Received:
-        """Stream chunks to disk in constant memory, with sha256 and fsync; raises `TooLarge`, `DiskFull`."""
+    async def receive(
+        self, chunks: AsyncIterator[bytes], limit: int, check: Callable[[], None] = lambda: None
+    ) -> Received:
+        """Stream chunks to disk in constant memory, with sha256 and fsync; raises `TooLarge`, and what `check` raises.
+
+        `check` is called for each megabyte.
+        """
         writer = await to_thread.run_sync(PartWriter, self.incoming)
         try:
             async for chunk in chunks:
                 if writer.size + len(chunk) > limit:
                     raise TooLarge(f"The file is larger than the limit of {limit:,} bytes.")
                 if chunk and writer.add(chunk):
+                    check()
                     await to_thread.run_sync(writer.flush)
             return await to_thread.run_sync(writer.finish)
-        except OSError as error:
-            raise DiskFull(f"The file could not be written: {error.strerror or error}.") from error
         finally:
             writer.abandon()
 
@@ -116,6 +120,11 @@ class PartWriter:
         if not self._done:
             self._file.close()
             Path(self._file.name).unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,11 +7,13 @@ from datetime import timedelta
 
 from sqlmodel import Session, col, delete
 
+from app.backup import DailyBackups
 from app.columns import utc_now
 from app.db import Database
 from app.models import Nonce
 from app.queue import Waker
-from app.services import attempts, checkpoints, events, limits, nodes
+from app.services import attempts, checkpoints, events, limits, nodes, purge, retention
+from app.space import Disk
 from app.storage import Storage
 
 SWEEP_S = 5.0
@@ -23,8 +25,10 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """Runs until `stop`; a `nudge` (a commit that may have made work) lets it look at once."""
 
-    def __init__(self, database: Database, storage: Storage, waker: Waker, lease_s: float) -> None:
+    def __init__(self, database: Database, storage: Storage, disk: Disk, waker: Waker, lease_s: float) -> None:
         self._database, self._storage, self._waker = database, storage, waker
+        self._disk, self._lease_s = disk, lease_s
+        self._backups = DailyBackups(database, storage, disk)
         self._pause_s = min(SWEEP_S, lease_s / 3)
         self._due = threading.Event()
         self._stopping = False
@@ -54,18 +58,27 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One turn."""
+        was_full = self._disk.was_full
         with self._database.write() as session:
+            if was_full:
+                # Beats could not be taken: their workers must not lose their jobs for it.
+                attempts.extend_leases(session, self._lease_s)
             attempts.reap(session)
             limits.stop_overlong(session)
             if time.monotonic() - self._tidied_at > TIDY_S:
                 self._tidied_at = time.monotonic()
                 self._tidy(session)
+        if was_full:
+            self._disk.was_full = False
         for queue in self._queues_to_wake():
             self._waker.wake(queue)
+        self._backups.tend()
 
     def _tidy(self, session: Session) -> None:
         events.prune(session, utc_now() - KEEP_EVENTS)
+        retention.apply(session)
         checkpoints.remove_retired(session, self._storage)
+        purge.expired(session, self._storage, timedelta(days=retention.read(session).trash_days))
         session.exec(delete(Nonce).where(col(Nonce.expires_at) < time.time()))
 
     def _queues_to_wake(self) -> list[str]:

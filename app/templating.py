@@ -17,6 +17,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.space import human
+
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_DIR = ROOT / "static"
 THEMES = ("auto", "light", "dark")
@@ -91,13 +93,7 @@ def short(value: float | None) -> str:
 
 def size(value: float | None) -> str:
     """Bytes of a file: 174 MB."""
-    if value is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.2f} TB"
+    return "–" if value is None else human(round(value))
 
 
 def memory(value: float | None, unit: bool = True) -> str:
@@ -206,7 +202,8 @@ def render(
 ) -> HTMLResponse:
     """A page or a fragment. What is live must not come back from the browser's cache, hence no-store."""
     template = get_environment().get_template(name)
-    html = template.render(path=request.url.path, theme=theme_of(request), **context).encode()
+    shared = {"path": request.url.path, "theme": theme_of(request), "disk_warning": request.app.state.disk.warning()}
+    html = template.render(**shared, **context).encode()
     sent = {"Cache-Control": "no-store", "Vary": "Accept-Encoding", **(headers or {})}
     if len(html) > COMPRESS_FROM and "gzip" in request.headers.get("accept-encoding", ""):
         html, sent = gzip.compress(html, 5), sent | {"Content-Encoding": "gzip"}

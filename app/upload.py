@@ -21,10 +21,15 @@ class SenderGone(AppError):
     status_code, code, message = 400, "upload_cut", "The upload stopped before its end; nothing of it was kept."
 
 
+def told_size(request: Request) -> int:
+    """Bytes that the sender announced; 0 where it did not."""
+    told = request.headers.get("content-length", "")
+    return int(told[:20]) if told.isascii() and told.isdigit() else 0
+
+
 async def body_chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
     """The request's body; a sender that stalls for a minute or goes away is given up on."""
-    told = request.headers.get("content-length", "")
-    if told.isascii() and told.isdigit() and int(told[:20]) > limit:
+    if told_size(request) > limit:
         raise TooLarge(f"The file is larger than the limit of {limit:,} bytes.")
     stream = request.stream()
     while True:

@@ -14,10 +14,12 @@ router = APIRouter(prefix="/api")
 
 
 @router.get("/adapters")
-def list_adapters(database: DatabaseDep, limit: Limit = 50, after: Cursor = None) -> dict[str, Any]:
+def list_adapters(
+    database: DatabaseDep, limit: Limit = 50, after: Cursor = None, trashed: bool = False
+) -> dict[str, Any]:
     """Adapters, newest first."""
     with database.read() as session:
-        rows = adapters.page(session, limit, after)
+        rows = adapters.page(session, limit, after, trashed)
         return page_of(rows, [adapters.view(row) for row in rows], limit)
 
 

@@ -1,5 +1,6 @@
 """Datasets by REST: three ways in, the list, one of them, its findings, one record as it is trained."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,9 @@ from app.errors import NotFound, wrong_field
 from app.routes.params import Cursor, Limit, ModelsDep, StorageDep, page_of
 from app.schemas import DEFAULT_SYSTEM_PROMPT
 from app.services import datasets, records
+from app.space import Disk
 from app.storage import Received, Storage
-from app.upload import FormFile, body_chunks, is_form
+from app.upload import FormFile, body_chunks, is_form, told_size
 
 router = APIRouter(prefix="/api/datasets")
 
@@ -37,13 +39,16 @@ async def post_dataset(request: Request, database: DatabaseDep, storage: Storage
 
 async def _receive(request: Request, database: Database, storage: Storage, name: str) -> JSONResponse:
     settings: Settings = request.app.state.settings
+    disk: Disk = request.app.state.disk
     body = body_chunks(request, settings.max_upload_bytes)
+    disk.require(told_size(request), "this file")
+    check = partial(disk.require, 0, "this file")
     if is_form(request):
         form = FormFile(request)
-        received = await storage.receive(form.chunks(body), settings.max_upload_bytes)
+        received = await storage.receive(form.chunks(body), settings.max_upload_bytes, check)
         name = name or form.name
     else:
-        received = await storage.receive(body, settings.max_upload_bytes)
+        received = await storage.receive(body, settings.max_upload_bytes, check)
     if received.size == 0:
         received.drop()
         raise wrong_field("file", "is empty")
@@ -77,10 +82,12 @@ def _view(database: Database, dataset_id: int) -> dict[str, Any]:
 
 
 @router.get("")
-def list_datasets(database: DatabaseDep, limit: Limit = 50, after: Cursor = None) -> dict[str, Any]:
+def list_datasets(
+    database: DatabaseDep, limit: Limit = 50, after: Cursor = None, trashed: bool = False
+) -> dict[str, Any]:
     """Datasets, newest first."""
     with database.read() as session:
-        rows = datasets.page(session, limit, after)
+        rows = datasets.page(session, limit, after, trashed)
         return page_of(rows, [datasets.view(row) for row in rows], limit)
 
 

@@ -5,6 +5,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import text
 
 from app.db import DatabaseDep
+from app.routes.params import DiskDep
 
 router = APIRouter()
 
@@ -17,7 +18,8 @@ def healthz() -> dict[str, str]:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
-def readyz(database: DatabaseDep) -> JSONResponse:
+def readyz(database: DatabaseDep, disk: DiskDep) -> JSONResponse:
+    """Ready as long as it can read; `disk` is there while new uploads and jobs find no room."""
     with database.read() as session:
         session.connection().execute(text("SELECT 1"))
-    return JSONResponse({"status": "ready"})
+    return JSONResponse({"status": "ready"} | ({"disk": "low"} if disk.warning() else {}))

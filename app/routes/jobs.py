@@ -50,11 +50,15 @@ def create_job(database: DatabaseDep, models: ModelsDep, who: Who, body: JsonBod
 
 @router.get("")
 def list_jobs(
-    database: DatabaseDep, limit: Limit = 50, after: Cursor = None, state: JobState | None = None
+    database: DatabaseDep,
+    limit: Limit = 50,
+    after: Cursor = None,
+    state: JobState | None = None,
+    trashed: bool = False,
 ) -> dict[str, Any]:
     """Jobs, newest first."""
     with database.read() as session:
-        rows = jobs.page(session, limit, after, state)
+        rows = jobs.page(session, limit, after, state, trashed)
         seen = forecast.outlook(session, rows)
         return page_of(rows, [jobs.view(session, row, seen) for row in rows], limit)
 

@@ -7,8 +7,6 @@ from app.errors import NotFound
 NOT_YET = {
     ("POST", "/api/datasets/{dataset_id}/versions"): "Repairing a dataset into a new version",
     ("GET", "/api/datasets/{dataset_id}/diff"): "The difference between versions of a dataset",
-    ("DELETE", "/api/datasets/{dataset_id}"): "Moving a dataset to the trash",
-    ("POST", "/api/datasets/{dataset_id}/restore"): "Restoring from the trash",
 }
 
 

@@ -214,7 +214,11 @@ def hero(session: Session) -> dict[str, Any]:
 def recent(session: Session) -> list[dict[str, Any]]:
     """Jobs no lane holds and no queue: those that ended or pause, newest end first."""
     idle = [state for state in JobState if state not in HELD and state != JobState.QUEUED]
-    query = select(Job).where(col(Job.state).in_(idle)).order_by(col(Job.ended_at).desc(), col(Job.id).desc())
+    query = (
+        select(Job)
+        .where(col(Job.state).in_(idle), col(Job.trashed_at).is_(None))
+        .order_by(col(Job.ended_at).desc(), col(Job.id).desc())
+    )
     return [job_row(session, job) for job in session.exec(query.limit(NUM_RECENT))]
 
 

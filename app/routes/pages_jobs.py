@@ -10,7 +10,7 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from app.db import Database, DatabaseDep
-from app.errors import Conflict, WrongInput
+from app.errors import Conflict, DiskFull, WrongInput
 from app.models import JobState
 from app.routes import pages_data as data
 from app.routes import pages_form
@@ -122,7 +122,7 @@ def _add_job(request: Request, database: Database, models: BaseModels, who: str,
         with database.write() as session:
             new, config = jobs.read_new_job(session, pages_form.to_body(form), models)
             job_id = estimates.attach(session, models, jobs.create(session, new, config, who)).id
-    except (WrongInput, Conflict) as error:
+    except (WrongInput, Conflict, DiskFull) as error:
         errors, problems = pages_form.sort_errors(error.detail or [], form)
         if not errors and not problems:
             problems = [error.message]

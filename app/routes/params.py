@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request
 
 from app.errors import wrong_field
 from app.services.base_models import BaseModels
+from app.space import Disk
 from app.storage import Storage
 
 Limit = Annotated[int, Query(ge=1, le=500, description="at most so many items")]
@@ -29,6 +30,11 @@ def _storage(request: Request) -> Storage:
     return storage
 
 
+def _disk(request: Request) -> Disk:
+    disk: Disk = request.app.state.disk
+    return disk
+
+
 def _models(request: Request) -> BaseModels:
     models: BaseModels = request.app.state.base_models
     return models
@@ -45,4 +51,5 @@ async def _json_body(request: Request) -> Any:
 JsonBody = Annotated[Any, Depends(_json_body)]
 Who = Annotated[str, Depends(_who)]
 StorageDep = Annotated[Storage, Depends(_storage)]
+DiskDep = Annotated[Disk, Depends(_disk)]
 ModelsDep = Annotated[BaseModels, Depends(_models)]

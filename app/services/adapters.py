@@ -12,6 +12,7 @@ from app.errors import NotFound, WrongInput
 from app.hub import iso
 from app.models import Adapter, Job
 from app.services import checkpoints
+from app.services.trashed import shown
 from app.storage import Storage
 
 FILES = ("adapter_model.safetensors", "adapter_config.json", "manifest.json", "README.md")
@@ -61,9 +62,9 @@ def get(session: Session, adapter_id: int) -> Adapter:
     return adapter
 
 
-def page(session: Session, limit: int, after: int | None) -> list[Adapter]:
-    """Adapters, newest first."""
-    query = select(Adapter).order_by(col(Adapter.id).desc()).limit(limit)
+def page(session: Session, limit: int, after: int | None, trashed: bool = False) -> list[Adapter]:
+    """Adapters, newest first; those in the trash, or all others."""
+    query = select(Adapter).where(shown(Adapter, trashed)).order_by(col(Adapter.id).desc()).limit(limit)
     return list(session.exec(query.where(col(Adapter.id) < after) if after is not None else query))
 
 
@@ -79,6 +80,7 @@ def view(adapter: Adapter) -> dict[str, Any]:
         "files": adapter.files,
         "manifest": adapter.manifest,
         "created_at": iso(adapter.created_at),
+        "trashed_at": iso(adapter.trashed_at),
     }
 
 

@@ -15,6 +15,7 @@ from app.services import (
     adapters,
     black_boxes,
     checkpoints,
+    claim_view,
     control,
     events,
     ingest,

@@ -86,6 +86,7 @@ def _retire(session: Session, job: Job) -> None:
     query = (
         select(Checkpoint)
         .where(Checkpoint.job_id == job.id, col(Checkpoint.complete).is_(True), col(Checkpoint.retired).is_(False))
+        .where(col(Checkpoint.trashed_at).is_(None))
         .order_by(col(Checkpoint.superseded), col(Checkpoint.step).desc())
     )
     kept = list(session.exec(query))
@@ -153,18 +154,22 @@ def view_all(session: Session, job_id: int) -> list[dict[str, Any]]:
             col(Checkpoint.complete).is_(True),
             col(Checkpoint.retired).is_(False),
             col(Checkpoint.superseded).is_(False),
+            col(Checkpoint.trashed_at).is_(None),
         )
         .order_by(col(Checkpoint.step).desc())
     )
-    return [
-        {
-            "id": one.id,
-            "step": one.step,
-            "attempt": one.attempt,
-            "size": one.size,
-            "best": one.best,
-            "eval_loss": one.eval_loss,
-            "created_at": iso(one.created_at),
-        }
-        for one in session.exec(query)
-    ]
+    return [view(one) for one in session.exec(query)]
+
+
+def view(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint as the contract shows it."""
+    return {
+        "id": checkpoint.id,
+        "step": checkpoint.step,
+        "attempt": checkpoint.attempt,
+        "size": checkpoint.size,
+        "best": checkpoint.best,
+        "eval_loss": checkpoint.eval_loss,
+        "created_at": iso(checkpoint.created_at),
+        "trashed_at": iso(checkpoint.trashed_at),
+    }

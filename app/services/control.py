@@ -7,10 +7,11 @@ from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.errors import Conflict
-from app.models import HELD, PRIORITIES, Checkpoint, History, Job, JobState
+from app.models import HELD, PRIORITIES, Adapter, Checkpoint, Dataset, History, Job, JobState
 from app.schemas import read_config
-from app.services import events, jobs, places
+from app.services import events, jobs, places, waiting
 from app.services.needs import Needs
+from app.services.trashed import refuse_trashed
 
 WORDS = {
     "queued": "queued",
@@ -100,6 +101,7 @@ def newest_checkpoint(session: Session, job: Job) -> Checkpoint | None:
             col(Checkpoint.complete).is_(True),
             col(Checkpoint.superseded).is_(False),
             col(Checkpoint.retired).is_(False),
+            col(Checkpoint.trashed_at).is_(None),
         )
         .order_by(col(Checkpoint.step).desc(), col(Checkpoint.attempt).desc())
     )
@@ -130,6 +132,11 @@ def retry(session: Session, job: Job, who: str) -> None:
 
 
 def _queue_again(session: Session, job: Job, message: str) -> None:
+    refuse_trashed(job)
+    for dataset_id in waiting.dataset_ids(job):
+        refuse_trashed(session.get(Dataset, dataset_id))
+    if job.from_adapter_id is not None:
+        refuse_trashed(session.get(Adapter, job.from_adapter_id))
     job.error, job.last_fault, job.faults = None, None, 0
     job.place = places.next_place(session)
     jobs.become(session, job, JobState.QUEUED, message)

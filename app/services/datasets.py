@@ -9,7 +9,8 @@ from sqlmodel import Session, col, delete, select
 from app.errors import NotFound
 from app.hub import iso
 from app.models import Dataset, Finding
-from app.services import attempts, events
+from app.services import attempts, events, trash
+from app.services.trashed import shown
 from app.storage import Received, Storage, plain_name
 
 NUM_REASONS = 3
@@ -20,11 +21,12 @@ def receive(session: Session, storage: Storage, received: Received, name: str) -
     known = session.exec(select(Dataset).where(Dataset.sha256 == received.sha256)).first()
     if known is not None and known.state != "failed":
         received.drop()
+        trash.restore(session, known, "upload")
         return known, True
     received.keep(storage.dataset(received.sha256))
     dataset = known or Dataset(name="", sha256=received.sha256, size=received.size)
     dataset.name = plain_name(name, f"dataset-{received.sha256[:8]}.jsonl")
-    dataset.state, dataset.error, dataset.progress = "checking", None, 0.0
+    dataset.state, dataset.error, dataset.progress, dataset.trashed_at = "checking", None, 0.0, None
     session.add(dataset)
     session.flush()
     announce(session, dataset)
@@ -43,9 +45,9 @@ def get(session: Session, dataset_id: int) -> Dataset:
     return dataset
 
 
-def page(session: Session, limit: int, after: int | None) -> list[Dataset]:
-    """Datasets, newest first."""
-    query = select(Dataset).order_by(col(Dataset.id).desc()).limit(limit)
+def page(session: Session, limit: int, after: int | None, trashed: bool = False) -> list[Dataset]:
+    """Datasets, newest first; those in the trash, or all others."""
+    query = select(Dataset).where(shown(Dataset, trashed)).order_by(col(Dataset.id).desc()).limit(limit)
     return list(session.exec(query.where(col(Dataset.id) < after) if after is not None else query))
 
 
@@ -150,4 +152,5 @@ def view(dataset: Dataset) -> dict[str, Any]:
         "statistics": dataset.statistics,
         "error": dataset.error,
         "created_at": iso(dataset.created_at),
+        "trashed_at": iso(dataset.trashed_at),
     }

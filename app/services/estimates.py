@@ -11,7 +11,7 @@ from app.geometry import Geometry
 from app.models import Dataset, Job, JobState, Lane, Metric
 from app.planner import Lengths, MemoryPlan, make_plan, would_fit
 from app.schemas import TrainingConfig
-from app.services import jobs, nodes
+from app.services import jobs, nodes, room
 from app.services.base_models import BaseModels
 
 # Without a job that has counted: three characters a token, and what a template puts around a turn.
@@ -30,9 +30,10 @@ def of_new_job(session: Session, models: BaseModels, new: jobs.NewJob, config: T
 
 
 def attach(session: Session, models: BaseModels, job: Job) -> Job:
-    """Keep with a new job what it is expected to take."""
+    """Keep with a new job what it is expected to take; raises `DiskFull` where the disk has no room for it."""
     dataset = session.get_one(Dataset, job.dataset_id)
     job.estimate = estimate(session, models, dataset, job.model, TrainingConfig(**job.config))
+    room.require(session, job)
     session.add(job)
     return job
 

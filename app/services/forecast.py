@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.models import HELD, Job, JobState, Lane
-from app.services import opening, waiting
+from app.services import opening, room, waiting
 from app.services.needs import fits, is_silent, registered_lanes
 from app.services.opening import Opening
 
@@ -34,12 +34,14 @@ class Outlook:
     opening: Opening
     positions: dict[int, int]
     spans: dict[int, Span]
+    room: int | None
 
     def waiting_for(self, session: Session, job: Job) -> dict[str, Any] | None:
         """Why a queued job is not claimed yet, beyond its turn."""
         if job.state != JobState.QUEUED:
             return None
-        return waiting.reason(session, job, self.unready, self.lanes) or self.opening.closed(utc_now())
+        found = waiting.reason(session, job, self.unready, self.lanes) or self.opening.closed(utc_now())
+        return found or room.reason(job, self.room)
 
 
 @dataclass
@@ -148,6 +150,7 @@ def outlook(session: Session, jobs: Sequence[Job]) -> Outlook:
         opened,
         positions,
         spans | (_play(session, lanes, opened, held, typical, near) if near else {}),
+        room.left(session) if queued else None,
     )
 
 

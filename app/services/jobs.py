@@ -15,6 +15,7 @@ from app.schemas import TrainingConfig, field_errors, read_config
 from app.services import events, forecast, parents, places, waiting
 from app.services.base_models import BaseModels
 from app.services.needs import Moment, Needs
+from app.services.trashed import refuse_trashed, shown
 
 PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 NOT_YET = {
@@ -141,6 +142,7 @@ def _usable_dataset(session: Session, dataset_id: int) -> Dataset:
     dataset = session.get(Dataset, dataset_id)
     if dataset is None:
         raise NotFound(f"There is no dataset {dataset_id}.")
+    refuse_trashed(dataset)
     if dataset.state in ("refused", "failed"):
         raise Conflict(f"Dataset {dataset_id} is {dataset.state}: {dataset.error}")
     return dataset
@@ -260,12 +262,13 @@ def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> di
         "adapter_id": adapter_id,
         "last_event_id": events.newest_id_of_job(session, job.id or 0),
         "error": job.error,
+        "trashed_at": iso(job.trashed_at),
     }
 
 
-def page(session: Session, limit: int, after: int | None, state: str | None = None) -> list[Job]:
-    """Jobs, newest first."""
-    query = select(Job).order_by(col(Job.id).desc()).limit(limit)
+def page(session: Session, limit: int, after: int | None, state: str | None = None, trashed: bool = False) -> list[Job]:
+    """Jobs, newest first; those in the trash, or all others."""
+    query = select(Job).where(shown(Job, trashed)).order_by(col(Job.id).desc()).limit(limit)
     if after is not None:
         query = query.where(col(Job.id) < after)
     if state is not None:

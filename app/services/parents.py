@@ -7,6 +7,7 @@ from sqlmodel import Session
 from app.errors import WrongInput, wrong_field
 from app.models import Adapter, Job
 from app.schemas import TrainingConfig
+from app.services.trashed import refuse_trashed
 
 # With another value of these the adapter's weights would not fit, or would mean something else.
 SHAPE = ("lora_r", "lora_alpha", "use_rslora", "use_dora", "targets")
@@ -20,6 +21,7 @@ def take_up(
     adapter = session.get(Adapter, adapter_id)
     if adapter is None:
         raise wrong_field("from_adapter", f"there is no adapter {adapter_id}")
+    refuse_trashed(adapter)
     theirs = session.get_one(Job, adapter.job_id).config
     wrong = [
         {"field": f"config.{key}", "message": f"is {given[key]}, but adapter {adapter_id} has {_plain(theirs[key])}"}

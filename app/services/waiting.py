@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 from app.columns import utc_now
 from app.hub import iso
 from app.models import Dataset, Job, JobState, Lane, Node
+from app.services import room
 from app.services.needs import fits, missing_lane
 
 ORDER = (col(Job.priority), col(Job.place), col(Job.id))
@@ -29,7 +30,7 @@ def dataset_ids(job: Job) -> set[int]:
     return {job.dataset_id} if validation_id is None else {job.dataset_id, validation_id}
 
 
-def _ready() -> list[ColumnElement[bool]]:
+def _ready(session: Session) -> list[ColumnElement[bool]]:
     """Queued, and waiting for nothing but a lane."""
     unready = select(Dataset.id).where(col(Dataset.state).in_(UNREADY))
     validation_id = col(Job.config)["validation_dataset_id"].as_integer()
@@ -39,13 +40,14 @@ def _ready() -> list[ColumnElement[bool]]:
         or_(validation_id.is_(None), validation_id.not_in(unready)),
         or_(col(Job.start_after).is_(None), col(Job.start_after) <= utc_now()),
         or_(cast(col(Job.depends_on), String) == NO_JOBS, text(ALL_SUCCEEDED)),
+        room.fits(session),
     ]
 
 
 def ready_jobs(session: Session) -> Generator[tuple[int, Needs], None, None]:
     """(id, needs) of the jobs that may be claimed, next first; read as far as somebody asks."""
     # Plain columns by way of the connection, which alone reads no further than is asked for.
-    query = select(Job.id, cast(col(Job.needs), String)).where(*_ready()).order_by(*ORDER)
+    query = select(Job.id, cast(col(Job.needs), String)).where(*_ready(session)).order_by(*ORDER)
     session.flush()
     known: dict[str, Needs] = {}
     with closing(session.connection().execute(query)) as rows:

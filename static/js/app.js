@@ -75,14 +75,19 @@ function toggleTheme(button) {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
 
 // ---- toasts and dialogs ----------------------------------------------------------------------------------------
-function toast(text, kind = "ok") {
+function toast(text, kind = "ok", undo = null) {
   const box = document.createElement("div");
   box.className = `toast ${kind}`;
   box.textContent = text;
+  if (undo) {
+    const button = Object.assign(document.createElement("button"), { className: "btn small", type: "button", textContent: "Undo" });
+    button.onclick = () => { box.remove(); $(undo)?.click(); };
+    box.append(" ", button);
+  }
   $("#toasts").append(box);
   setTimeout(() => box.remove(), kind === "bad" ? 9000 : 5000);
 }
-document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.kind));
+document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.kind, event.detail.undo));
 
 document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-open]"), theme = event.target.closest("[data-theme-toggle]");

@@ -172,7 +172,7 @@ def test_a_dataset_id_that_no_row_can_have_is_a_wrong_field(center: Center) -> N
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("DELETE", "/api/datasets/1"), ("POST", "/api/datasets/1/versions")],
+    [("POST", "/api/datasets/1/versions"), ("GET", "/api/datasets/1/diff")],
 )
 def test_what_is_not_built_yet_says_so(center: Center, method: str, path: str) -> None:
     error = center.client.request(method, path, headers=center.headers).json()["error"]

@@ -151,7 +151,7 @@ def test_a_taken_port_is_one_sentence(settings: Settings) -> None:
 
 def test_a_data_directory_has_one_launcher(settings: Settings) -> None:
     settings.data_dir.mkdir()
-    lock = launch._take_lock(settings.data_dir / ".up.lock")
+    lock = processes.take_lock(settings.data_dir / ".up.lock")
     assert lock is not None
     said: list[str] = []
     with os.fdopen(lock):
@@ -202,7 +202,7 @@ def test_a_worker_without_a_broker_is_told_what_that_means(settings: Settings) -
 def test_a_work_directory_has_one_launcher(settings: Settings) -> None:
     settings.work_path.mkdir(parents=True)
     (settings.data_dir / "worker-token").write_text("secret")
-    lock = launch._take_lock(settings.work_path / ".lock")
+    lock = processes.take_lock(settings.work_path / ".lock")
     assert lock is not None
     said: list[str] = []
     with os.fdopen(lock):

@@ -7,7 +7,18 @@ import pytest
 from app.templating import STATIC_DIR, get_environment
 from tests.factories import Center, Claim, jsonl, record, rows
 
-PAGES = ("/", "/jobs", "/jobs/new", "/jobs/1", "/datasets", "/datasets/1", "/adapters", "/adapters/1", "/nodes")
+PAGES = (
+    "/",
+    "/jobs",
+    "/jobs/new",
+    "/jobs/1",
+    "/datasets",
+    "/datasets/1",
+    "/adapters",
+    "/adapters/1",
+    "/nodes",
+    "/trash",
+)
 JOB_REGIONS = (
     "_head",
     "_progress",

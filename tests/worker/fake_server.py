@@ -32,6 +32,7 @@ class FakeServer:
         self.beats: list[dict[str, Any]] = []
         self.tokens: set[str] = set()
         self.away = self.fencing = self.forgetful = False
+        self.away_with = 503
         self.refusals = 0
         self.ranges: list[int] = []
         self.hold_files = threading.Event()
@@ -66,7 +67,7 @@ class FakeServer:
         self.tokens.add(headers.get("Authorization", ""))
         if self.away:
             self.refusals += 1
-            return 503, {"error": {"message": "away"}}
+            return self.away_with, {"error": {"message": "away"}}
         parts = urlsplit(path).path.removeprefix("/api/worker/").split("/", 2)
         if parts[0] == "jobs":
             return self._job(method, unquote(parts[2]), headers, body)

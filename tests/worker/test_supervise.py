@@ -181,9 +181,12 @@ def test_a_fenced_attempt_kills_its_trainer_and_says_nothing(
     assert (job_dir / "events.jsonl").exists() and not (job_dir / "checkpoints").exists()
 
 
-def test_training_goes_on_while_the_control_center_is_away(server: FakeServer, bench: MakeBench, job_dir: Path) -> None:
+@pytest.mark.parametrize("status", [503, 507])
+def test_training_goes_on_while_the_control_center_is_away_or_its_disk_full(
+    server: FakeServer, bench: MakeBench, job_dir: Path, status: int
+) -> None:
     thread = in_background(server, bench(steps=60))
-    server.away = True
+    server.away, server.away_with = True, status
     until((job_dir / "outcome.json").exists)
     assert len(server.events["1"]) < 63
     server.away = False

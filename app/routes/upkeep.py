@@ -1,0 +1,152 @@
+"""The trash and the retention by REST and as pages, and the banner that says the disk is low."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlmodel import Session
+
+from app.db import DatabaseDep
+from app.errors import NotFound
+from app.models import Adapter, Checkpoint, Dataset, Job
+from app.routes import pages_data as data
+from app.routes.params import JsonBody, StorageDep, Who
+from app.services import adapters, checkpoints, datasets, jobs, purge, retention, trash
+from app.services.trashed import Thing
+from app.templating import render
+
+router = APIRouter()
+PLURALS: dict[trash.Kind, str] = {"dataset": "datasets", "job": "jobs", "adapter": "adapters"}
+PAGES = {"dataset": "/datasets/{id}", "job": "/jobs/{id}", "adapter": "/adapters/{id}", "checkpoint": "/jobs/{job_id}"}
+
+
+def view(session: Session, thing: Thing) -> dict[str, Any]:
+    """A thing as its own address shows it."""
+    if isinstance(thing, Dataset):
+        return datasets.view(thing)
+    if isinstance(thing, Adapter):
+        return adapters.view(thing)
+    return jobs.view(session, thing) if isinstance(thing, Job) else checkpoints.view(thing)
+
+
+def _add_kind(kind: trash.Kind, plural: str) -> None:
+    def act(act_on: Callable[[Session, Thing, str], None]) -> Callable[..., dict[str, Any]]:
+        def endpoint(database: DatabaseDep, number: int, who: Who) -> dict[str, Any]:
+            with database.write() as session:
+                thing = trash.get(session, kind, number)
+                act_on(session, thing, who)
+                return view(session, thing)
+
+        return endpoint
+
+    place = f"/api/{plural}/{{number}}"
+    router.add_api_route(place, act(trash.move), methods=["DELETE"], name=f"trash_{kind}")
+    router.add_api_route(f"{place}/restore", act(trash.restore), methods=["POST"], name=f"restore_{kind}")
+
+
+for _kind, _plural in PLURALS.items():
+    _add_kind(_kind, _plural)
+
+
+def _checkpoint(session: Session, job_id: int, number: int) -> Checkpoint:
+    thing = trash.get(session, "checkpoint", number)
+    if not isinstance(thing, Checkpoint) or thing.job_id != job_id:
+        raise NotFound(f"Job {job_id} has no checkpoint {number}.")
+    return thing
+
+
+@router.delete("/api/jobs/{job_id}/checkpoints/{number}")
+def trash_checkpoint(database: DatabaseDep, job_id: int, number: int, who: Who) -> dict[str, Any]:
+    with database.write() as session:
+        thing = _checkpoint(session, job_id, number)
+        trash.move(session, thing, who)
+        return checkpoints.view(thing)
+
+
+@router.post("/api/jobs/{job_id}/checkpoints/{number}/restore")
+def restore_checkpoint(database: DatabaseDep, job_id: int, number: int, who: Who) -> dict[str, Any]:
+    with database.write() as session:
+        thing = _checkpoint(session, job_id, number)
+        trash.restore(session, thing, who)
+        return checkpoints.view(thing)
+
+
+@router.get("/api/trash")
+def show_trash(database: DatabaseDep) -> dict[str, Any]:
+    """All that can be taken back, newest first, with the time at which its files go."""
+    with database.read() as session:
+        return {"items": trash.view_all(session), "next": None}
+
+
+@router.post("/api/trash/empty")
+def empty_trash(database: DatabaseDep, storage: StorageDep) -> dict[str, int]:
+    """Delete all of it for good."""
+    with database.write() as session:
+        return {"deleted": purge.expired(session, storage, timedelta(0))}
+
+
+@router.get("/api/settings/retention")
+def show_retention(database: DatabaseDep) -> dict[str, Any]:
+    with database.read() as session:
+        return retention.read(session).model_dump()
+
+
+@router.put("/api/settings/retention")
+def change_retention(database: DatabaseDep, body: JsonBody) -> dict[str, Any]:
+    """Set the keys given; the others stay."""
+    with database.write() as session:
+        return retention.change(session, body).model_dump()
+
+
+@router.get("/trash", include_in_schema=False)
+def show_trash_page(request: Request, database: DatabaseDep) -> HTMLResponse:
+    with database.read() as session:
+        keep = retention.read(session).trash_days
+        return render(request, "trash/list.html", items=_items(session), keep=keep, **data.shell(session))
+
+
+def _items(session: Session) -> list[dict[str, Any]]:
+    return [one | {"url": PAGES[one["kind"]].format(**one)} for one in trash.view_all(session)]
+
+
+@router.post("/trash/empty", include_in_schema=False)
+def empty_trash_page(database: DatabaseDep, storage: StorageDep) -> RedirectResponse:
+    with database.write() as session:
+        purge.expired(session, storage, timedelta(0))
+    return RedirectResponse("/trash", 303)
+
+
+def _add_button(action: str, act_on: Callable[[Session, Thing, str], None]) -> None:
+    """A button twice: with script it answers with the button that undoes it, without it goes back to the page."""
+
+    def act(database: DatabaseDep, kind: trash.Kind, number: int, who: str) -> dict[str, Any]:
+        with database.write() as session:
+            thing = trash.get(session, kind, number)
+            act_on(session, thing, who)
+            return view(session, thing) | {"job_id": getattr(thing, "job_id", None)}
+
+    @router.post(f"/trash/{{kind}}/{{number}}/_{action}", include_in_schema=False, name=f"{action}_live")
+    def act_live(request: Request, database: DatabaseDep, kind: trash.Kind, number: int, who: Who) -> HTMLResponse:
+        item = act(database, kind, number, who)
+        name = item.get("name") or f"the checkpoint of step {item['step']}"
+        words = f"Moved {name} to the trash." if action == "move" else f"Restored {name}."
+        undo = f"#trash-{kind}-{number} button" if action == "move" else None
+        told = json.dumps({"toast": {"kind": "ok", "text": words, "undo": undo}})
+        return render(request, "trash/_button.html", headers={"HX-Trigger": told}, kind=kind, item=item)
+
+    @router.post(f"/trash/{{kind}}/{{number}}/{action}", include_in_schema=False, name=f"{action}_plain")
+    def act_plain(database: DatabaseDep, kind: trash.Kind, number: int, who: Who) -> RedirectResponse:
+        item = act(database, kind, number, who)
+        return RedirectResponse(PAGES[kind].format(**item), 303)
+
+
+_add_button("move", trash.move)
+_add_button("restore", trash.restore)
+
+
+@router.get("/_banner", include_in_schema=False)
+def show_banner(request: Request) -> HTMLResponse:
+    return render(request, "_banner.html")

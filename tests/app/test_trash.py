@@ -1,0 +1,197 @@
+from datetime import timedelta
+
+import pytest
+
+from app.columns import utc_now
+from app.models import Adapter, Checkpoint, Dataset, Job, JobState
+from app.services import checkpoints, purge, retention
+from tests.factories import Center, Claim, rows
+
+
+def delete(center: Center, path: str) -> int:
+    return int(center.client.delete(path, headers=center.headers).status_code)
+
+
+def ids(center: Center, path: str) -> list[int]:
+    return [one["id"] for one in center.get(path).json()["items"]]
+
+
+def finished(center: Center, *steps: int) -> Claim:
+    """A job that wrote checkpoints and an adapter, and succeeded."""
+    center.make_job(config={"keep_checkpoints": 10})
+    claim = center.worker().must_claim()
+    claim.begin()
+    for step in steps:
+        claim.beat(claim.step(step))
+        claim.checkpoint(step, b"%d" % step, eval_loss=float(step))
+    assert claim.succeed().status_code == 200
+    return claim
+
+
+def expire(center: Center) -> int:
+    with center.database.write() as session:
+        return purge.expired(session, center.app.state.storage, timedelta(0))
+
+
+@pytest.mark.parametrize("kind", ["datasets", "jobs", "adapters"])
+def test_what_is_thrown_away_leaves_the_list_and_comes_back(center: Center, kind: str) -> None:
+    finished(center, 1)
+    assert delete(center, f"/api/{kind}/1") == 200
+    assert (ids(center, f"/api/{kind}"), ids(center, f"/api/{kind}?trashed=true")) == ([], [1])
+    (item,) = center.get("/api/trash").json()["items"]
+    assert (item["kind"] + "s", item["id"]) == (kind, 1) and item["expires_at"] > item["trashed_at"]
+    assert center.post(f"/api/{kind}/1/restore").json()["trashed_at"] is None
+    assert ids(center, f"/api/{kind}") == [1]
+
+
+def test_a_checkpoint_is_thrown_away_alone(center: Center) -> None:
+    finished(center, 1, 2)
+    first = ids(center, "/api/jobs/1/checkpoints")[-1]
+    assert delete(center, f"/api/jobs/1/checkpoints/{first}") == 200
+    assert [one["step"] for one in center.get("/api/jobs/1/checkpoints").json()["items"]] == [2]
+    assert center.post(f"/api/jobs/1/checkpoints/{first}/restore").status_code == 200
+    assert delete(center, f"/api/jobs/2/checkpoints/{first}") == 404
+
+
+def test_what_a_job_needs_stays(center: Center) -> None:
+    finished(center, 1)
+    waiting = center.make_job(1, from_adapter=1, config={"lora_r": 32})["id"]
+    refused = [delete(center, path) for path in ("/api/datasets/1", "/api/adapters/1", f"/api/jobs/{waiting}")]
+    assert refused == [409, 409, 409]
+    center.act(waiting, "cancel")
+    assert [delete(center, path) for path in ("/api/datasets/1", "/api/adapters/1", f"/api/jobs/{waiting}")] == [
+        200
+    ] * 3
+
+
+def test_a_paused_job_keeps_its_newest_checkpoint_alone(center: Center) -> None:
+    center.make_job()
+    claim = center.worker().must_claim()
+    claim.begin()
+    for step in (1, 2):
+        claim.beat(claim.step(step))
+        claim.checkpoint(step, b"%d" % step)
+    center.act(1, "pause")
+    claim.end("paused")
+    newest, older = ids(center, "/api/jobs/1/checkpoints")
+    assert [delete(center, f"/api/jobs/1/checkpoints/{one}") for one in (newest, older)] == [409, 200]
+
+
+def test_nothing_in_the_trash_is_used(center: Center) -> None:
+    center.make_job()
+    center.act(1, "cancel")
+    delete(center, "/api/datasets/1")
+    answer = center.post("/api/jobs", json={"dataset_id": 1, "model": "tiny-qwen3-vl"})
+    assert answer.status_code == 409 and "restore it first" in answer.json()["error"]["message"]
+    claim = finished(center, 1)
+    delete(center, "/api/adapters/1")
+    body = {"dataset_id": 1, "model": "tiny-qwen3-vl", "from_adapter": 1}
+    assert claim.job_id == 2 and center.post("/api/jobs", json=body).status_code == 409
+
+
+def test_a_job_in_the_trash_is_not_resumed(center: Center) -> None:
+    center.make_job()
+    claim = center.worker().must_claim()
+    claim.end("failed", error={"code": "x", "message": "y"})
+    assert delete(center, "/api/jobs/1") == 200
+    assert center.act(1, "retry").status_code == 409
+    center.post("/api/jobs/1/restore")
+    assert center.act(1, "retry").status_code == 200
+
+
+def test_the_same_bytes_again_restore_a_dataset(center: Center) -> None:
+    center.upload(rows(3))
+    delete(center, "/api/datasets/1")
+    again = center.client.put("/api/datasets/x", headers=center.headers, content=rows(3))
+    assert (again.status_code, again.json()["duplicate"], again.json()["trashed_at"]) == (200, True, None)
+
+
+def test_what_expires_frees_its_files(center: Center) -> None:
+    finished(center, 1)
+    storage = center.app.state.storage
+    for path in ("/api/datasets/1", "/api/jobs/1", "/api/adapters/1"):
+        assert delete(center, path) == 200
+    assert center.post("/api/trash/empty").json() == {"deleted": 3}
+    assert [one for one in storage.root.joinpath("datasets").rglob("*") if one.is_file()] == []
+    assert list(storage.jobs.iterdir()) == []
+    assert [center.get(f"/api/{kind}/1").status_code for kind in ("datasets", "jobs", "adapters")] == [404] * 3
+
+
+def test_an_adapter_outlives_its_job(center: Center) -> None:
+    finished(center, 1)
+    delete(center, "/api/jobs/1")
+    assert expire(center) == 1
+    assert center.get("/api/adapters/1/download").status_code == 200
+    assert (
+        ids(center, "/api/jobs/1/checkpoints")
+        == ids(center, "/api/jobs")
+        == ids(center, "/api/jobs?trashed=true")
+        == []
+    )
+    assert not (center.app.state.storage.attempt(1, 1) / "checkpoints").exists()
+    assert center.post("/api/jobs/1/restore").status_code == 409
+    delete(center, "/api/adapters/1")
+    assert expire(center) == 1 and center.get("/api/jobs/1").status_code == 404
+
+
+def test_a_deleted_dataset_of_a_job_can_be_sent_again(center: Center) -> None:
+    center.make_job(center.upload(rows(3))["id"])
+    center.act(1, "cancel")
+    delete(center, "/api/datasets/1")
+    assert expire(center) == 1
+    assert center.post("/api/datasets/1/restore").status_code == 409
+    again = center.client.put("/api/datasets/x", headers=center.headers, content=rows(3))
+    assert (again.status_code, again.json()["id"], again.json()["state"]) == (201, 1, "ready")
+
+
+def test_nothing_goes_before_its_time(center: Center) -> None:
+    center.upload(rows(3))
+    delete(center, "/api/datasets/1")
+    with center.database.write() as session:
+        assert purge.expired(session, center.app.state.storage, timedelta(days=14)) == 0
+        session.get_one(Dataset, 1).trashed_at = utc_now() - timedelta(days=15)
+        session.flush()
+        assert purge.expired(session, center.app.state.storage, timedelta(days=14)) == 1
+
+
+def test_the_retention_is_read_and_set_key_by_key(center: Center) -> None:
+    assert center.get("/api/settings/retention").json()["trash_days"] == 14
+    put = center.client.put("/api/settings/retention", headers=center.headers, json={"max_bytes": 5})
+    assert put.json() == {"max_age_days": None, "max_bytes": 5, "trash_days": 14, "daily_backups": 7}
+    wrong = center.client.put("/api/settings/retention", headers=center.headers, json={"trash_days": -1, "x": 1})
+    assert [one["field"] for one in wrong.json()["error"]["detail"]] == ["trash_days", "x"]
+
+
+@pytest.mark.parametrize(("wanted", "left"), [({"max_bytes": 2}, [3, 1]), ({"max_age_days": 1}, [1])])
+def test_checkpoints_of_ended_jobs_go_but_never_the_best(
+    center: Center, wanted: dict[str, int], left: list[int]
+) -> None:
+    finished(center, 1, 2, 3)
+    with center.database.write() as session:
+        for one in (1, 2, 3):
+            session.get_one(Checkpoint, one).created_at -= timedelta(days=2)
+        retention.change(session, wanted)
+        retention.apply(session)
+        assert checkpoints.remove_retired(session, center.app.state.storage) == 3 - len(left)
+    assert [one["step"] for one in center.get("/api/jobs/1/checkpoints").json()["items"]] == left
+    assert ids(center, "/api/adapters") == [1]
+
+
+def test_the_retention_does_not_touch_a_job_that_has_not_ended(center: Center) -> None:
+    finished(center, 1, 2, 3)
+    with center.database.write() as session:
+        session.get_one(Job, 1).state = JobState.PAUSED
+        retention.change(session, {"max_bytes": 0})
+        assert retention.apply(session) == 0
+        assert session.get(Adapter, 1) is not None
+
+
+def test_the_buttons_undo_each_other(center: Center) -> None:
+    center.upload(rows(3))
+    moved = center.post("/trash/dataset/1/_move")
+    assert "Restore from the trash" in moved.text and "#trash-dataset-1 button" in moved.headers["hx-trigger"]
+    assert "rows.jsonl" in center.get("/trash").text
+    assert "Delete" in center.post("/trash/dataset/1/_restore").text
+    assert center.post("/trash/dataset/1/move", follow_redirects=False).headers["location"] == "/datasets/1"
+    assert center.post("/trash/empty", follow_redirects=False).headers["location"] == "/trash"
+    assert "Nothing lies here" in center.get("/trash").text
