@@ -186,7 +186,7 @@ def strike(course: Course, who: str, moment: Moment) -> float:
 def is_over(who: str, moment: Moment, event: dict[str, Any]) -> bool:
     """Whether the event shows that the job goes on. A trainer that lived on is silent until it has loaded torch."""
     if moment is LOADING and who in WITHOUT_TRAINER:
-        return event["kind"] == "telemetry"
+        return bool(event["kind"] == "telemetry")
     return "seq" in event and moment.over(event)
 
 
