@@ -25,10 +25,11 @@ class Sweeper:
 
     def __init__(self, database: Database, storage: Storage, waker: Waker, lease_s: float) -> None:
         self._database, self._storage, self._waker = database, storage, waker
-        self._pause_s = min(SWEEP_S, lease_s / 3)
+        self._lease_s, self._pause_s = lease_s, min(SWEEP_S, lease_s / 3)
         self._due = threading.Event()
         self._stopping = False
         self._tidied_at = 0.0
+        self._looked_at = (time.time(), time.monotonic())
         self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
 
     def start(self) -> None:
@@ -55,12 +56,26 @@ class Sweeper:
     def sweep(self) -> None:
         """One turn."""
         with self._database.write() as session:
-            attempts.reap(session)
+            if self._nobody_could_beat():
+                attempts.extend_leases(session, self._lease_s)
+            else:
+                attempts.reap(session)
             if time.monotonic() - self._tidied_at > TIDY_S:
                 self._tidied_at = time.monotonic()
                 self._tidy(session)
         for queue in self._queues_to_wake():
             self._waker.wake(queue)
+
+    def _nobody_could_beat(self) -> bool:
+        """Whether leases say nothing now: the clock was set, or since the last turn nothing could be written.
+
+        A database that is locked by a backup, a full disk, a machine that slept: workers that went on keep their jobs.
+        """
+        wall, steady = self._looked_at
+        self._looked_at = (time.time(), time.monotonic())
+        passed = self._looked_at[1] - steady
+        was_set = abs(self._looked_at[0] - wall - passed)
+        return max(passed - self._pause_s, was_set) > self._lease_s / 2
 
     def _tidy(self, session: Session) -> None:
         events.prune(session, utc_now() - KEEP_EVENTS)

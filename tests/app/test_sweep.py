@@ -1,0 +1,73 @@
+"""Leases when the clock is set or nothing could be written: silence that is not the worker's costs no job."""
+
+import time
+
+import pytest
+
+from app.models import Job
+from app.sweep import Sweeper
+from tests.factories import Center, Claim
+
+
+class NoWaker:
+    def wake(self, queue: str) -> bool:
+        return True
+
+
+@pytest.fixture
+def claim(center: Center) -> Claim:
+    center.make_job()
+    claim = center.worker().must_claim()
+    claim.begin()
+    return claim
+
+
+@pytest.fixture
+def sweeper(center: Center) -> Sweeper:
+    """One of its own, so that only the test says when it takes a turn; leases are of 60 s."""
+    center.app.state.sweeper.stop()
+    return Sweeper(center.database, center.app.state.storage, NoWaker(), 60)  # type: ignore[arg-type]
+
+
+def lease_of(center: Center, claim: Claim) -> float:
+    with center.database.read() as session:
+        job = session.get(Job, claim.job_id)
+        assert job is not None and job.lease_until is not None
+        return job.lease_until
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_clock_that_is_set_takes_no_job_away(
+    center: Center, claim: Claim, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
+    sweeper.sweep()
+    assert center.job(claim.job_id)["state"] == "running"
+    assert 0 < lease_of(center, claim) - time.time() <= 120
+    assert claim.beat(claim.step(1)).status_code == 200
+
+
+def test_a_worker_that_is_silent_after_the_clock_was_set_still_loses_its_job(
+    center: Center, claim: Claim, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    sweeper.sweep()
+    sweeper._looked_at = (sweeper._looked_at[0] + 121, sweeper._looked_at[1])
+    monkeypatch.setattr(time, "time", lambda: real() - 7200 + 121)
+    sweeper.sweep()
+    assert center.job(claim.job_id)["state"] == "queued"
+
+
+def test_time_in_which_nothing_could_be_written_is_not_held_against_a_worker(
+    center: Center, claim: Claim, sweeper: Sweeper
+) -> None:
+    with center.database.write() as session:
+        job = session.get(Job, claim.job_id)
+        assert job is not None
+        job.lease_until = time.time() - 1
+    sweeper._looked_at = tuple(one - 100 for one in sweeper._looked_at)  # type: ignore[assignment]
+    sweeper.sweep()
+    assert center.job(claim.job_id)["state"] == "running"
+    assert lease_of(center, claim) > time.time()
