@@ -29,9 +29,10 @@ CONFIG = {
 
 @dataclass
 class Course:
-    """A job on its way. `attempt` is the folder of its newest attempt on the worker's side."""
+    """A job on its way. `attempt` is the folder of its newest attempt at its worker, below `jobs_dir`."""
 
     system: System
+    jobs_dir: Path | None = None
     job_id: int = 0
     listener: Listener = field(init=False)
 
@@ -55,7 +56,7 @@ class Course:
 
     @property
     def attempt(self) -> Path | None:
-        found = (self.system.jobs_dir / str(self.job_id)).glob("attempt-*")
+        found = ((self.jobs_dir or self.system.jobs_dir) / str(self.job_id)).glob("attempt-*")
         return max(found, key=lambda path: int(path.name.removeprefix("attempt-")), default=None)
 
     def has(self, pattern: str) -> bool:

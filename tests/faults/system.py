@@ -35,18 +35,16 @@ def until(what: Callable[[], T | None], wanted: str, seconds: float = RECOVERY_S
 class System:
     """`trainctl up` on one data directory; started again on the same port after all of it was killed."""
 
-    def __init__(self, data_dir: Path, lease_s: float = LEASE_S) -> None:
-        self.data_dir, self.port, self.lease_s = data_dir, free_port(), lease_s
-        self.server: Server = start_server(self.data_dir, self.port, self.lease_s)
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.data_dir, self.port, self.environment = data_dir, free_port(), environment
+        self.jobs_dir = Path(environment.get("TRAINCTL_WORKER_DIR", data_dir / "worker")) / "jobs"
+        self.launchers: list[int] = []
+        self.start()
         self.http = self.server.client()
         self.stopped = False
 
-    @property
-    def jobs_dir(self) -> Path:
-        return self.data_dir / "worker" / "jobs"
-
     def start(self) -> None:
-        self.server = start_server(self.data_dir, self.port, self.lease_s)
+        self.server: Server = start_server(self.data_dir, self.port, LEASE_S, **self.environment)
 
     def stop(self) -> None:
         self.stopped = True
@@ -62,10 +60,8 @@ class System:
         return until(lambda: self.find(who), f"a process of the {who}", pause=0.005)
 
     def tree(self) -> list[psutil.Process]:
-        try:
-            return psutil.Process(self.server.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
+        """All processes below the launchers; those of a worker elsewhere, which is in `launchers`, come first."""
+        return [one for pid in (*self.launchers, self.server.process.pid) for one in below(pid)]
 
     def kill(self, who: str) -> None:
         """SIGKILL. After the end of everything it is started again, as an init system would."""
@@ -73,7 +69,7 @@ class System:
             self.must_find(who).kill()
             return
         launcher = psutil.Process(self.server.process.pid)
-        for process in [launcher, *self.tree()]:
+        for process in [launcher, *below(launcher.pid)]:
             signal_quietly(process, signal.SIGKILL)
         self.server.process.wait()
         self.start()
@@ -108,6 +104,13 @@ class System:
             return None
         assert answer.status_code in (200, 201, 202, 503), answer.text
         return answer if answer.status_code != 503 else None
+
+
+def below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def part_of(process: psutil.Process) -> str:
