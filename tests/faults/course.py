@@ -129,33 +129,20 @@ def _bytes(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Moment:
-    """A point on a job's way: how it is seen, whose stillness keeps it, and what counts as having got over it."""
+    """A point on a job's way: how it is seen, and whose stillness keeps it."""
 
     name: str
     is_now: Callable[[Course], bool]
     keeper: str
-    over: Callable[[dict[str, Any]], bool]
 
 
-def _goes_on(event: dict[str, Any]) -> bool:
-    return event["seq"] > 0 or _ends(event)
-
-
-def _steps_on(event: dict[str, Any]) -> bool:
-    return event["kind"] == "step" or _ends(event)
-
-
-def _ends(event: dict[str, Any]) -> bool:
-    return event["kind"] == "state" and event["state"] in ENDED
-
-
-QUEUED = Moment("queued", lambda course: course.job()["state"] == "queued", "Celery child", _goes_on)
-CLAIMED = Moment("claimed", Course.is_claimed, "Celery child", _goes_on)
-LOADING = Moment("loading", Course.is_loading, TRAINER, _goes_on)
-STEPPING = Moment("in a step", Course.is_stepping, TRAINER, _steps_on)
-SAVING = Moment("writing a checkpoint", Course.is_saving, TRAINER, _steps_on)
-UPLOADING = Moment("uploading an adapter", Course.is_uploading, "Celery child", _ends)
-STOPPING = Moment("cancelling", Course.is_stopping, TRAINER, _ends)
+QUEUED = Moment("queued", lambda course: course.job()["state"] == "queued", "Celery child")
+CLAIMED = Moment("claimed", Course.is_claimed, "Celery child")
+LOADING = Moment("loading", Course.is_loading, TRAINER)
+STEPPING = Moment("in a step", Course.is_stepping, TRAINER)
+SAVING = Moment("writing a checkpoint", Course.is_saving, TRAINER)
+UPLOADING = Moment("uploading an adapter", Course.is_uploading, "Celery child")
+STOPPING = Moment("cancelling", Course.is_stopping, TRAINER)
 MOMENTS = (QUEUED, CLAIMED, LOADING, STEPPING, SAVING, UPLOADING, STOPPING)
 
 
@@ -175,32 +162,43 @@ def catch(course: Course, moment: Moment) -> psutil.Process:
     return until(caught, f"job {course.job_id} {moment.name}", seconds=3 * RECOVERY_S, pause=0.001)
 
 
-def strike(course: Course, who: str, moment: Moment) -> float:
-    """Kills `who` at the moment; the seconds until the job has got over it, which are noted for the table."""
+@dataclass(frozen=True)
+class Death:
+    """Who died when, and in which attempt of the job."""
+
+    who: str
+    moment: Moment
+    attempt: int
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: float = field(default_factory=time.monotonic)
+
+    def is_over(self, event: dict[str, Any]) -> bool:
+        """Whether the event shows that the job goes on: its end, or a word of the trainer that has it now."""
+        if at(event) <= self.at:
+            return False
+        if event["kind"] == "telemetry":
+            # A trainer that lived on is silent until it has loaded torch.
+            return self.moment is LOADING and self.who in WITHOUT_TRAINER
+        if event["kind"] == "state" and event["state"] in ENDED:
+            return True
+        spared = self.who in WITHOUT_TRAINER
+        return bool(self.moment is not STOPPING and event["seq"] > 0 and (spared or event["attempt"] > self.attempt))
+
+
+def strike(course: Course, who: str, moment: Moment) -> None:
+    """Kills `who` at the moment and waits until the job has got over it; the seconds are noted for the table."""
     keeper = catch(course, moment)
-    killed_at, killed = datetime.now(UTC), time.monotonic()
+    folder = course.attempt
+    death = Death(who, moment, int(folder.name.removeprefix("attempt-")) if folder else 0)
     course.system.kill(who)
     let_go(keeper)
-    return recover(course, who, moment, killed_at, killed)
 
-
-def is_over(who: str, moment: Moment, event: dict[str, Any]) -> bool:
-    """Whether the event shows that the job goes on. A trainer that lived on is silent until it has loaded torch."""
-    if moment is LOADING and who in WITHOUT_TRAINER:
-        return bool(event["kind"] == "telemetry")
-    return "seq" in event and moment.over(event)
-
-
-def recover(course: Course, who: str, moment: Moment, since: datetime, started: float) -> float:
     def over() -> dict[str, Any] | None:
-        seen = list(course.listener.seen)
-        return next((one for one in seen if at(one) > since and is_over(who, moment, one)), None)
+        return next((one for one in list(course.listener.seen) if death.is_over(one)), None)
 
     # Waited for longer where the machine is loaded; the table tells how long it was.
     event = until(over, f"job {course.job_id} going on after the end of {who} while {moment.name}")
-    seconds = float(event["heard"]) - started
-    note(who, moment.name, seconds, event)
-    return seconds
+    note(who, moment.name, float(event["heard"]) - death.clock, event)
 
 
 def at(event: dict[str, Any]) -> datetime:
