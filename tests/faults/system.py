@@ -17,7 +17,7 @@ RECOVERY_S = LEASE_S + 10
 # How many times as long a machine under load may take.
 PATIENCE = float(os.environ.get("FAULTS_PATIENCE", "4"))
 PARTS = ("web", "Celery parent", "Celery child", "broker", "broker's launcher")
-EVERYTHING = "all at once"
+EVERYTHING, LAUNCHER = "all at once", "trainctl up"
 TRAINER = "trainer"
 T = TypeVar("T")
 
@@ -64,12 +64,12 @@ class System:
         return [one for pid in (*self.launchers, self.server.process.pid) for one in below(pid)]
 
     def kill(self, who: str) -> None:
-        """SIGKILL. After the end of everything it is started again, as an init system would."""
-        if who != EVERYTHING:
+        """SIGKILL. After the end of `trainctl up` it is started again, as an init system would."""
+        if who not in (EVERYTHING, LAUNCHER):
             self.must_find(who).kill()
             return
         launcher = psutil.Process(self.server.process.pid)
-        for process in [launcher, *below(launcher.pid)]:
+        for process in [launcher, *(below(launcher.pid) if who == EVERYTHING else [])]:
             signal_quietly(process, signal.SIGKILL)
         self.server.process.wait()
         self.start()

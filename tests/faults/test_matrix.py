@@ -15,7 +15,7 @@ from tests.faults.course import (
     catch,
     strike,
 )
-from tests.faults.system import EVERYTHING, PARTS, TRAINER, System, hold, until
+from tests.faults.system import EVERYTHING, LAUNCHER, PARTS, TRAINER, System, hold, until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -27,6 +27,7 @@ WITH_A_TRAINER = (LOADING, STEPPING, SAVING)
 WHOLE = [
     *(("web", moments) for moments in APART),
     *((who, ON_ITS_WAY) for who in (*PARTS[1:], EVERYTHING)),
+    (LAUNCHER, ON_ITS_WAY),
     (TRAINER, WITH_A_TRAINER),
 ]
 
@@ -80,6 +81,6 @@ def test_nothing_is_lost_or_doubled_whenever_it_dies(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who", [*PARTS, EVERYTHING, TRAINER])
+@pytest.mark.parametrize("who", [*PARTS, EVERYTHING, LAUNCHER, TRAINER])
 def test_a_job_that_is_being_stopped_is_stopped_whoever_dies(system: System, reference: str, who: str) -> None:
     stop_and_resume(system, who, reference)
