@@ -9,11 +9,6 @@ from app.sweep import Sweeper
 from tests.factories import Center, Claim
 
 
-class NoWaker:
-    def wake(self, queue: str) -> bool:
-        return True
-
-
 @pytest.fixture
 def claim(center: Center) -> Claim:
     center.make_job()
@@ -24,9 +19,10 @@ def claim(center: Center) -> Claim:
 
 @pytest.fixture
 def sweeper(center: Center) -> Sweeper:
-    """One of its own, so that only the test says when it takes a turn; leases are of 60 s."""
-    center.app.state.sweeper.stop()
-    return Sweeper(center.database, center.app.state.storage, NoWaker(), 60)  # type: ignore[arg-type]
+    """Its thread has ended: only the test says when it takes a turn. Leases are of 60 s."""
+    sweeper: Sweeper = center.app.state.sweeper
+    sweeper.stop()
+    return sweeper
 
 
 def lease_of(center: Center, claim: Claim) -> float:

@@ -12,7 +12,7 @@ import psutil
 from tests.factories import rows
 from tests.faults.listener import ENDED, Listener, doubled, ends, shown_steps
 from tests.faults.report import note
-from tests.faults.system import RECOVERY_S, TRAINER, System, hold, let_go, until
+from tests.faults.system import RECOVERY_S, TRAINER, System, hold, is_alive, let_go, until
 
 # Their end leaves the trainer of a job alone.
 WITHOUT_TRAINER = ("web", "broker", "broker's launcher")
@@ -151,15 +151,18 @@ MOMENTS = (QUEUED, CLAIMED, LOADING, STEPPING, SAVING, UPLOADING, STOPPING)
 
 def catch(course: Course, moment: Moment) -> psutil.Process:
     """Waits for the moment and holds its keeper there, so that a narrow one is as wide as it has to be."""
+    known: list[psutil.Process] = []
 
     def caught() -> psutil.Process | None:
-        keeper = course.system.find(moment.keeper) if moment.is_now(course) else None
-        if keeper is None:
+        # Looked up beforehand: the look takes longer than some moments last.
+        if not (known and is_alive(known[0])):
+            known[:] = filter(None, [course.system.find(moment.keeper)])
+        if not known or not moment.is_now(course):
             return None
-        hold(keeper)
+        hold(known[0])
         if moment.is_now(course):
-            return keeper
-        let_go(keeper)
+            return known[0]
+        let_go(known[0])
         return None
 
     return until(caught, f"job {course.job_id} {moment.name}", seconds=3 * RECOVERY_S, pause=0.001)

@@ -59,7 +59,9 @@ def worker_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
 @pytest.fixture(scope="module")
 def small(center_disk: Disk, worker_disk: Disk) -> Iterator[System]:
     """A control center on one small disk with its worker's folder on another."""
-    started = System(center_disk.place / "data", TRAINCTL_WORKER_DIR=str(worker_disk.place))
+    # No floor of free space: here the disk is to be full to its last byte.
+    environment = {"TRAINCTL_WORKER_DIR": str(worker_disk.place), "TRAINCTL_FREE_SPACE_FLOOR": "0"}
+    started = System(center_disk.place / "data", **environment)
     yield started
     started.stop()
 
