@@ -1,8 +1,6 @@
 """One system for all cells of the matrix, an undisturbed job to compare with, and the table at the end."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +25,7 @@ def reference(system: System) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Prints who died when; `FAULTS_TABLE` names a file for the same as markdown."""
+    """Prints who died when."""
     if lines := table():
         terminalreporter.section("seconds until the job went on")
         terminalreporter.write("\n".join(lines) + "\n")
-    if lines and (place := os.environ.get("FAULTS_TABLE")):
-        Path(place).write_text("\n".join(lines) + "\n")

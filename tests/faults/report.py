@@ -1,5 +1,10 @@
-"""The table of the fault matrix: who died, when, and how long the job took to go on."""
+"""The table of the fault matrix: who died, when, and how long the job took to go on.
 
+`FAULTS_TABLE` names a file that holds it as markdown, after each cell: a session that breaks off leaves its part.
+"""
+
+import os
+from pathlib import Path
 from typing import Any
 
 _cells: dict[tuple[str, str], str] = {}
@@ -8,6 +13,8 @@ _cells: dict[tuple[str, str], str] = {}
 def note(who: str, when: str, seconds: float, event: dict[str, Any]) -> None:
     went_on = event.get("state") or (f"attempt {event['attempt']}" if "attempt" in event else "the same attempt")
     _cells[who, when] = f"{seconds:.1f} s, {went_on}"
+    if place := os.environ.get("FAULTS_TABLE"):
+        Path(place).write_text("\n".join(table()) + "\n")
 
 
 def table() -> list[str]:
