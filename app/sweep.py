@@ -30,6 +30,7 @@ class Sweeper:
         self._stopping = False
         self._tidied_at = 0.0
         self._looked_at = (time.time(), time.monotonic())
+        self._failed = False
         self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
 
     def start(self) -> None:
@@ -55,18 +56,20 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One turn."""
+        failed, self._failed = self._failed, True
         with self._database.write() as session:
-            if self._nobody_could_beat():
+            if failed or self._time_was_lost():
                 attempts.extend_leases(session, self._lease_s)
             else:
                 attempts.reap(session)
             if time.monotonic() - self._tidied_at > TIDY_S:
                 self._tidied_at = time.monotonic()
                 self._tidy(session)
+        self._failed = False
         for queue in self._queues_to_wake():
             self._waker.wake(queue)
 
-    def _nobody_could_beat(self) -> bool:
+    def _time_was_lost(self) -> bool:
         """Whether leases say nothing now: the clock was set, or since the last turn nothing could be written.
 
         A database that is locked by a backup, a full disk, a machine that slept: workers that went on keep their jobs.
