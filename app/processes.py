@@ -79,6 +79,7 @@ class Child:
     started: float = 0.0
     due: float = 0.0
     failures: int = 0
+    problem: str = ""
 
     def start(self) -> None:
         self.started = time.monotonic()
@@ -111,7 +112,19 @@ class Child:
             say(f"{self.name} ended ({_how(self.process.returncode)}); starting it again." + self._see_log())
             self._forget()
         if self.process is None and now >= self.due:
+            self._try_to_start(now, say)
+
+    def _try_to_start(self, now: float, say: Say) -> None:
+        """A machine without memory, processes or disk space for one part must not take the others along."""
+        try:
             self.start()
+            self.problem = ""
+        except OSError as error:
+            self.failures += 1
+            self.due = now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self.failures)
+            if str(error) != self.problem:
+                say(f"{self.name} cannot be started and is tried again: {error}.")
+            self.problem = str(error)
 
     def signal(self, sign: signal.Signals) -> None:
         if self.process is not None and self.alive:

@@ -27,12 +27,13 @@ class Sweeper:
 
     def __init__(self, database: Database, storage: Storage, disk: Disk, waker: Waker, lease_s: float) -> None:
         self._database, self._storage, self._waker = database, storage, waker
-        self._disk, self._lease_s = disk, lease_s
-        self._backups = DailyBackups(database, storage, disk)
-        self._pause_s = min(SWEEP_S, lease_s / 3)
+        self._disk, self._backups = disk, DailyBackups(database, storage, disk)
+        self._lease_s, self._pause_s = lease_s, min(SWEEP_S, lease_s / 3)
         self._due = threading.Event()
         self._stopping = False
         self._tidied_at = 0.0
+        self._looked_at = (time.time(), time.monotonic())
+        self._failed = False
         self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
 
     def start(self) -> None:
@@ -58,21 +59,35 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One turn."""
+        failed, self._failed = self._failed, True
         was_full = self._disk.was_full
         with self._database.write() as session:
-            if was_full:
+            if failed or was_full or self._time_was_lost():
                 # Beats could not be taken: their workers must not lose their jobs for it.
                 attempts.extend_leases(session, self._lease_s)
-            attempts.reap(session)
+            else:
+                attempts.reap(session)
             limits.stop_overlong(session)
             if time.monotonic() - self._tidied_at > TIDY_S:
                 self._tidied_at = time.monotonic()
                 self._tidy(session)
+        self._failed = False
         if was_full:
             self._disk.was_full = False
         for queue in self._queues_to_wake():
             self._waker.wake(queue)
         self._backups.tend()
+
+    def _time_was_lost(self) -> bool:
+        """Whether leases say nothing now: the clock was set, or since the last turn nothing could be written.
+
+        A database that is locked by a backup, a full disk, a machine that slept: workers that went on keep their jobs.
+        """
+        wall, steady = self._looked_at
+        self._looked_at = (time.time(), time.monotonic())
+        passed = self._looked_at[1] - steady
+        was_set = abs(self._looked_at[0] - wall - passed)
+        return max(passed - self._pause_s, was_set) > self._lease_s / 2
 
     def _tidy(self, session: Session) -> None:
         events.prune(session, utc_now() - KEEP_EVENTS)

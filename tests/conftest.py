@@ -54,9 +54,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_server(data_dir: Path, port: int, lease_s: float = 5) -> Server:
-    """`trainctl up` on a port; returns once it answers."""
-    environment = {**os.environ, "TRAINCTL_LEASE_S": str(lease_s), "OMP_NUM_THREADS": "1"}
+def start_server(data_dir: Path, port: int, lease_s: float = 5, **more: str) -> Server:
+    """`trainctl up` on a port, with `more` in its environment; returns once it answers."""
+    environment = {**os.environ, "TRAINCTL_LEASE_S": str(lease_s), "OMP_NUM_THREADS": "1", **more}
     environment.pop("REDIS_URL", None)
     command = [sys.executable, "-m", "app.cli", "up", "--data-dir", str(data_dir), "--port", str(port), "--no-hub"]
     process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.DEVNULL)

@@ -142,6 +142,21 @@ def test_what_cannot_start_is_tried_ever_more_slowly(tmp_path: Path) -> None:
     assert "web ended (code 3)" in said[0] and "web.log" in said[0]
 
 
+def test_a_part_that_the_machine_cannot_start_now_is_tried_again_and_told_of_once(tmp_path: Path) -> None:
+    missing, said = tmp_path / "python", list[str]()
+    child = Child("web", [str(missing), "-c", "import time; time.sleep(600)"], dict(os.environ))
+    for _ in range(3):
+        child.due = 0
+        child.tend(said.append)
+    assert len(said) == 1 and "web cannot be started" in said[0]
+    missing.symlink_to(sys.executable)
+    child.due = 0
+    child.tend(said.append)
+    assert child.alive and child.process is not None
+    child.kill()
+    child.process.wait()
+
+
 def test_a_taken_port_is_one_sentence(settings: Settings) -> None:
     said: list[str] = []
     with socket.create_server(("127.0.0.1", settings.port)):
