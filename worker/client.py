@@ -13,8 +13,7 @@ from pydantic import BaseModel
 
 from worker.files import Part
 
-UNKNOWN = 404
-FORBIDDEN_BY_STATE = 409
+UNKNOWN, FORBIDDEN_BY_STATE = 404, 409
 FENCED = "fenced"
 CONNECT_S, READ_S, FILE_S, LEAVE_S = 2.0, 20.0, 120.0, 2.0
 
