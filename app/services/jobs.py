@@ -10,10 +10,11 @@ from app.columns import utc_now
 from app.db import announce_work
 from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
-from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node
+from app.models import PRIORITIES, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events, forecast, parents, places, waiting
+from app.services import events, parents, places, waiting
 from app.services.base_models import BaseModels
+from app.services.known import Known
 from app.services.needs import Moment, Needs
 from app.services.trashed import refuse_trashed, shown
 
@@ -221,11 +222,11 @@ def lane_name(session: Session, lane_id: int | None) -> str | None:
     return f"{node.name}/{lane.name}" if lane and node else None
 
 
-def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> dict[str, Any]:
-    """The job as the contract shows it; a list gives the outlook that it has read for all of its jobs."""
-    seen = seen or forecast.outlook(session, [job])
-    start, end = seen.spans.get(job.id or 0, (None, None))
-    adapter_id = session.exec(select(Adapter.id).where(Adapter.job_id == job.id)).first()
+def view(session: Session, job: Job, known: Known | None = None) -> dict[str, Any]:
+    """The job as the contract shows it; a list gives what it has read for all of its jobs."""
+    assert job.id is not None
+    known = known or Known.of(session, [job])
+    start, end = known.seen.spans.get(job.id, (None, None))
     return {
         "id": job.id,
         "kind": job.kind,
@@ -233,8 +234,8 @@ def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> di
         "state": job.state,
         "asked": job.asked,
         "phase": job.phase,
-        "waiting_for": seen.waiting_for(session, job),
-        "position": seen.positions.get(job.id or 0),
+        "waiting_for": known.seen.waiting_for(session, job),
+        "position": known.seen.positions.get(job.id),
         "priority": PRIORITY_NAMES[job.priority],
         "attempt": job.attempt,
         "step": job.step,
@@ -259,8 +260,8 @@ def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> di
         "max_duration_s": job.max_duration_s,
         "makes_way_for": job.makes_way_for,
         "lane": lane_name(session, job.lane_id),
-        "adapter_id": adapter_id,
-        "last_event_id": events.newest_id_of_job(session, job.id or 0),
+        "adapter_id": known.adapters.get(job.id),
+        "last_event_id": known.last_events.get(job.id, 0),
         "error": job.error,
         "trashed_at": iso(job.trashed_at),
     }
@@ -274,9 +275,3 @@ def page(session: Session, limit: int, after: int | None, state: str | None = No
     if state is not None:
         query = query.where(Job.state == state)
     return list(session.exec(query))
-
-
-def history(session: Session, job_id: int) -> list[dict[str, Any]]:
-    get(session, job_id)
-    rows = session.exec(select(History).where(History.job_id == job_id).order_by(col(History.id)))
-    return [{"at": iso(row.at), "who": row.who, "action": row.action, "detail": row.detail} for row in rows]
