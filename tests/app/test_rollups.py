@@ -130,7 +130,7 @@ def stored(session: Session, job: Job) -> list[tuple[object, ...]]:
 def test_steps_that_arrive_late_find_their_place(session: Session) -> None:
     job, attempt = new_job(session)
     second = new_attempt(session, job, 2)
-    send(session, job, second, {step: (1.0, 1.0) for step in range(500, 1000)})
+    send(session, job, second, dict.fromkeys(range(500, 1000), (1.0, 1.0)))
     late = [{"seq": step, "kind": "step", "step": step, "loss": -5.0 if step == 77 else 2.0} for step in range(1, 400)]
     ingest.take_late(session, job, attempt, late, up_to_step=300)
     assert same(session, job, 0, 10**9, 40)
