@@ -11,8 +11,6 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine, create_engine, event
 from sqlmodel import Session
 
-from app.hub import Entry
-from app.models import Event
 from app.space import Disk
 
 NEW_EVENTS, NEW_WORK, DISK = "new_events", "new_work", "disk"
@@ -56,7 +54,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.publish: Callable[[list[Event | Entry]], None] = _ignore  # told of the events of each commit
+        self.publish: Callable[[list[Any]], None] = _ignore  # told of the events of each commit
         self.nudge: Callable[[], None] = _ignore  # told that a commit may have made work for a lane
         self.disk: Disk | None = None  # known to the web process; services ask for it with `disk_of`
         self.writer = make_engine(path, writer=True)
@@ -90,8 +88,8 @@ class Database:
         self.reader.dispose()
 
 
-def announce(session: Session, event: Event | Entry) -> None:
-    """Publish the event when the session commits; a rolled-back session publishes nothing."""
+def announce(session: Session, event: Any) -> None:
+    """Publish an event, a row or its wire form, when the session commits; a rolled-back session publishes nothing."""
     session.info.setdefault(NEW_EVENTS, []).append(event)
 
 

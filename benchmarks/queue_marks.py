@@ -115,7 +115,13 @@ def write_jobs(data_dir: Path, count: int) -> None:
         for number in range(1, count + 1):
             state = STATES[number % len(STATES)]
             step = 0 if state == "queued" else STEPS
-            own: dict[str, Any] = {"name": f"job {number}", "state": state, "place": number, "step": step, "num_steps": STEPS}
+            own: dict[str, Any] = {
+                "name": f"job {number}",
+                "state": state,
+                "place": number,
+                "step": step,
+                "num_steps": STEPS,
+            }
             session.add(Job(model="m", dataset_id=1, config=config, **own))
         session.flush()
         for number in range(max(1, count - 100), count + 1, 2):
