@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import psutil
 
+from benchmarks.table import Row, row
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = "tiny-qwen3-vl"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -131,6 +133,11 @@ class Lane:
     def beat(self, events: list[dict[str, Any]]) -> None:
         place = f"/api/worker/jobs/{self.job_id}/beat"
         self.http.post(place, headers=self.headers, json={"events": events}).raise_for_status()
+
+
+def load() -> Row:
+    """What else the machine was doing: figures of time mean little where this is more than its cores."""
+    return row("load of the machine before the start, one minute", os.getloadavg()[0], "processes", "lower")
 
 
 def cpu_s(process: psutil.Process) -> float:

@@ -33,6 +33,7 @@ from benchmarks.center import (
     allow_many_files,
     cpu_s,
     end_with_streams,
+    load,
     percentile,
     started,
     timed_ms,
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 def measure(folder: Path, size: Size) -> list[Row]:
-    rows = [machine(), *metrics_in(folder / "in", size), *chart(folder / "chart", size)]
+    rows = [machine(), load(), *metrics_in(folder / "in", size), *chart(folder / "chart", size)]
     rows += streams(folder / "streams", size)
     return [*rows, *whole_system(folder / "up", size)]
 

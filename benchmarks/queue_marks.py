@@ -19,7 +19,7 @@ from app.models import Dataset, Job, Metric
 from app.schemas import TrainingConfig
 from app.services import rollups
 from benchmarks import peers
-from benchmarks.center import Center, percentile, started, timed_ms, until
+from benchmarks.center import Center, load, percentile, started, timed_ms, until
 from benchmarks.table import Row, arguments, machine, report, row
 
 STATES = ("succeeded", "queued", "failed", "succeeded", "cancelled")
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(folder: Path, size: Size) -> list[Row]:
-    return [machine(), *claims(folder / "claims", size), *lists(folder / "lists", size)]
+    return [machine(), load(), *claims(folder / "claims", size), *lists(folder / "lists", size)]
 
 
 def claims(folder: Path, size: Size) -> list[Row]:
