@@ -12,7 +12,7 @@ from app.db import Database, DatabaseDep, to_json
 from app.errors import wrong_field
 from app.models import Job, JobState
 from app.routes.params import Cursor, JsonBody, Limit, ModelsDep, Who, page_of
-from app.services import black_boxes, checkpoints, control, estimates, job_lists, jobs, metrics, order
+from app.services import black_boxes, checkpoints, control, estimates, jobs, metrics, order
 
 router = APIRouter(prefix="/api/jobs")
 
@@ -59,7 +59,7 @@ def list_jobs(
     """Jobs, newest first."""
     with database.read() as session:
         rows = jobs.page(session, limit, after, state, trashed)
-        return page_of(rows, job_lists.views(session, rows), limit)
+        return page_of(rows, jobs.views(session, rows), limit)
 
 
 @router.get("/{job_id}")
@@ -92,8 +92,8 @@ def job_log(database: DatabaseDep, job_id: int) -> str:
 def job_history(database: DatabaseDep, job_id: int, limit: Limit = 50, after: Cursor = None) -> dict[str, Any]:
     """Who did what, oldest first."""
     with database.read() as session:
-        rows = job_lists.history(session, job_id, limit, after)
-        return page_of(rows, [job_lists.history_view(row) for row in rows], limit)
+        rows = jobs.history(session, job_id, limit, after)
+        return page_of(rows, [jobs.history_view(row) for row in rows], limit)
 
 
 @router.get("/{job_id}/samples")

@@ -100,7 +100,7 @@ def job_card(session: Session, job: Job) -> dict[str, Any]:
 def job_cards(session: Session, rows: list[Job]) -> list[dict[str, Any]]:
     named = select(Dataset.id, Dataset.name).where(col(Dataset.id).in_({job.dataset_id for job in rows}))
     names = dict(session.exec(named).all())
-    views = job_lists.views(session, rows)
+    views = jobs.views(session, rows)
     return [view | {"datasets": [_named(names, job.dataset_id)]} for job, view in zip(rows, views, strict=True)]
 
 
@@ -209,7 +209,7 @@ def hero(session: Session) -> dict[str, Any]:
     ids = [job.id for job in [*held, *queued][:NUM_WAITING] if job.id]
     found: dict[str, Any] = {
         "hero": job_card(session, held[0]) if held else None,
-        "queue": job_lists.views(session, queued),
+        "queue": jobs.views(session, queued),
         "stream": stream_url(session, job_ids=ids),
     }
     return found | curves(session, held[0]) if held else found

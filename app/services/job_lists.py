@@ -1,34 +1,14 @@
-"""Many jobs at once, and what happened to one: what lists show, in a handful of queries whatever their length."""
+"""What the lines of a list of jobs show beside the jobs, in a handful of queries whatever its length."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app.hub import iso
-from app.models import Event, History, Job, Metric
-from app.services import jobs, rollups
-from app.services.known import Known
+from app.models import Event, Job, Metric
+from app.services import rollups
 
 NUM_CURVE_POINTS = 48
-
-
-def views(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]:
-    """The jobs as the contract shows them."""
-    known = Known.of(session, rows)
-    return [jobs.view(session, row, known) for row in rows]
-
-
-def history(session: Session, job_id: int, limit: int, after: int | None) -> list[History]:
-    """Who did what, oldest first."""
-    jobs.get(session, job_id)
-    query = select(History).where(History.job_id == job_id, col(History.id) > (after or 0))
-    return list(session.exec(query.order_by(col(History.id)).limit(limit)))
-
-
-def history_view(row: History) -> dict[str, Any]:
-    return {"at": iso(row.at), "who": row.who, "action": row.action, "detail": row.detail}
 
 
 def best_losses(session: Session, ids: Sequence[int]) -> dict[int, float]:

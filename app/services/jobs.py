@@ -1,5 +1,6 @@
 """Jobs: made, listed, shown. What people ask of a job is in `control`, what workers report in `attempts`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,7 +13,7 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
 from app.models import PRIORITIES, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events, parents, places, waiting
+from app.services import events, forecast, parents, places, waiting
 from app.services.base_models import BaseModels
 from app.services.known import Known
 from app.services.needs import Moment, Needs
@@ -222,11 +223,20 @@ def lane_name(session: Session, lane_id: int | None) -> str | None:
     return f"{node.name}/{lane.name}" if lane and node else None
 
 
-def view(session: Session, job: Job, known: Known | None = None) -> dict[str, Any]:
-    """The job as the contract shows it; a list gives what it has read for all of its jobs."""
+def views(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]:
+    """Many jobs as the contract shows them, in a handful of queries."""
+    known, seen = Known.of(session, rows), forecast.outlook(session, rows)
+    return [_view(session, row, known, seen) for row in rows]
+
+
+def view(session: Session, job: Job) -> dict[str, Any]:
+    """The job as the contract shows it."""
+    return views(session, [job])[0]
+
+
+def _view(session: Session, job: Job, known: Known, seen: forecast.Outlook) -> dict[str, Any]:
     assert job.id is not None
-    known = known or Known.of(session, [job])
-    start, end = known.seen.spans.get(job.id, (None, None))
+    start, end = seen.spans.get(job.id, (None, None))
     return {
         "id": job.id,
         "kind": job.kind,
@@ -234,8 +244,8 @@ def view(session: Session, job: Job, known: Known | None = None) -> dict[str, An
         "state": job.state,
         "asked": job.asked,
         "phase": job.phase,
-        "waiting_for": known.seen.waiting_for(session, job),
-        "position": known.seen.positions.get(job.id),
+        "waiting_for": seen.waiting_for(session, job),
+        "position": seen.positions.get(job.id),
         "priority": PRIORITY_NAMES[job.priority],
         "attempt": job.attempt,
         "step": job.step,
@@ -275,3 +285,14 @@ def page(session: Session, limit: int, after: int | None, state: str | None = No
     if state is not None:
         query = query.where(Job.state == state)
     return list(session.exec(query))
+
+
+def history(session: Session, job_id: int, limit: int, after: int | None) -> list[History]:
+    """Who did what, oldest first."""
+    get(session, job_id)
+    query = select(History).where(History.job_id == job_id, col(History.id) > (after or 0))
+    return list(session.exec(query.order_by(col(History.id)).limit(limit)))
+
+
+def history_view(row: History) -> dict[str, Any]:
+    return {"at": iso(row.at), "who": row.who, "action": row.action, "detail": row.detail}

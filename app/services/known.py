@@ -8,7 +8,6 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.models import Adapter, Dataset, Event, Job, Lane, Node
-from app.services import forecast
 
 
 @dataclass(frozen=True)
@@ -17,16 +16,13 @@ class Known:
 
     adapters: dict[int, int | None]
     last_events: dict[int, int]
-    seen: forecast.Outlook
     held: list[Any]
 
     @classmethod
     def of(cls, session: Session, jobs: Sequence[Job]) -> "Known":
         ids = [job.id for job in jobs if job.id is not None]
         adapters = session.exec(select(Adapter.job_id, Adapter.id).where(col(Adapter.job_id).in_(ids)))
-        return cls(
-            dict(adapters.all()), _last_events(session, ids), forecast.outlook(session, jobs), _rows(session, jobs)
-        )
+        return cls(dict(adapters.all()), _last_events(session, ids), _rows(session, jobs))
 
 
 def _last_events(session: Session, ids: list[int]) -> dict[int, int]:

@@ -104,7 +104,7 @@ def test_jobs_from_before_the_rollups_get_theirs(tmp_path: Path) -> None:
         built = sorted(session.connection().execute(text("SELECT * FROM rollup")).all(), key=str)
         assert built
         session.connection().execute(text("DROP TABLE rollup"))
-        session.connection().execute(text("UPDATE alembic_version SET version_num = '0003'"))
+        session.connection().execute(text("UPDATE alembic_version SET version_num = '0004'"))
     database.close()
     again = Database(prepared(tmp_path).database)
     with again.read() as session:
