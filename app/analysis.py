@@ -10,7 +10,8 @@ from typing import Any
 from anyio import to_thread
 
 from app.db import Database
-from app.services import datasets
+from app.services import datasets, estimates
+from app.services.base_models import BaseModels
 from app.space import is_full
 from app.storage import Storage
 
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 class Analysis:
     """The queue of datasets to check. Lives on the event loop."""
 
-    def __init__(self, database: Database, storage: Storage) -> None:
-        self._database, self._storage = database, storage
+    def __init__(self, database: Database, storage: Storage, models: BaseModels) -> None:
+        self._database, self._storage, self._models = database, storage, models
         self._waiting: asyncio.Queue[int] = asyncio.Queue()
         self._finished: dict[int, asyncio.Event] = {}
         self._child: Process | None = None
@@ -121,6 +122,7 @@ class Analysis:
             dataset = datasets.get(session, dataset_id)
             if report.get("done"):
                 datasets.judge(session, dataset, report)
+                estimates.renew(session, self._models, dataset)
                 return True
             if "error" in report:
                 datasets.fail(session, dataset, str(report["error"]))

@@ -86,7 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     newest = await to_thread.run_sync(_take_up, database, settings.lease_s)
     app.state.hub = Hub(asyncio.get_running_loop(), newest)
     database.publish = app.state.hub.publish
-    app.state.analysis = Analysis(database, app.state.storage)
+    app.state.analysis = Analysis(database, app.state.storage, app.state.base_models)
     waker = Waker(settings)
     sweeper = Sweeper(database, app.state.storage, app.state.disk, waker, settings.lease_s)
     app.state.sweeper = sweeper

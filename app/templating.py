@@ -33,6 +33,8 @@ STATE_WORDS = {
     "cancelled": "Stopped",
     "succeeded": "Finished",
 }
+MEMORY_PARTS = ("weights", "adapter", "optimizer", "activations", "head", "images")
+PRIORITY_WORDS = ("urgent", "high", "normal", "low")
 ASKED_WORDS = {"cancel": "Stopping", "pause": "Pausing"}
 
 
@@ -97,7 +99,9 @@ def size(value: float | None) -> str:
 
 
 def memory(value: float | None, unit: bool = True) -> str:
-    """Bytes of memory: 18.2 GB (as a GPU's 24 GB are meant: units of 2**30)."""
+    """Bytes of memory: 18.2 GB (as a GPU's 24 GB are meant: units of 2**30); little of it in MB."""
+    if unit and value is not None and 0 < value < GIB / 10:
+        return f"{value / 2**20:.{0 if value >= 2**20 else 1}f} MB"
     return "–" if value is None else f"{value / GIB:.1f}" + (" GB" if unit else "")
 
 
@@ -127,6 +131,15 @@ def clock(value: str | None) -> str:
     """17:34 in the server's time zone; the page's script turns it into the reader's."""
     at = moment(value)
     return at.strftime("%H:%M") if at else "–"
+
+
+def soon(value: str | None) -> str:
+    """A moment that is to come: 17:34 today, Mon 17:34 within the week, else 24 Dec."""
+    at = moment(value)
+    if at is None:
+        return "–"
+    days = (at.date() - datetime.now().astimezone().date()).days
+    return at.strftime("%H:%M" if days == 0 else "%a %H:%M" if 0 < days < 7 else "%-d %b")
 
 
 def ago(value: str | None) -> str:
@@ -178,9 +191,11 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, plural, loss, short, size, memory, duration, clock, ago, state_word, kind_word, took)
+    filters = (number, plural, loss, short, size, memory, duration, clock, soon, ago, state_word, kind_word, took)
     environment.filters.update({one.__name__: one for one in filters})
-    environment.globals.update(static_url=static_url, percent=percent, polyline=polyline)
+    environment.globals.update(
+        static_url=static_url, percent=percent, polyline=polyline, memory_parts=MEMORY_PARTS, priorities=PRIORITY_WORDS
+    )
     # A macro imported at the top of a page is undefined in a partial that is rendered alone.
     macros = environment.get_template("_macros.html").module
     environment.globals.update({name: value for name, value in vars(macros).items() if not name.startswith("_")})
@@ -208,6 +223,12 @@ def render(
     if len(html) > COMPRESS_FROM and "gzip" in request.headers.get("accept-encoding", ""):
         html, sent = gzip.compress(html, 5), sent | {"Content-Encoding": "gzip"}
     return HTMLResponse(html, status_code, headers=sent)
+
+
+def told(words: str) -> Response:
+    """Nothing to swap in: a toast, and the word to every region that shows jobs to read itself anew."""
+    heard = {"toast": {"kind": "ok", "text": words}, "state": {}, "queue": {}, "node": {}}
+    return Response(status_code=204, headers={"HX-Trigger": json.dumps(heard)})
 
 
 HEADINGS = {

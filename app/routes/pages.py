@@ -1,4 +1,4 @@
-"""Dashboard, adapters and nodes as pages; each changing region has an address of its own that starts with `_`."""
+"""Dashboard and adapters as pages; each changing region has an address of its own that starts with `_`."""
 
 from typing import Any
 
@@ -7,17 +7,21 @@ from fastapi.responses import HTMLResponse
 from sqlmodel import Session
 
 from app.db import DatabaseDep
+from app.routes import pages_actions, pages_datasets, pages_jobs, pages_new, pages_nodes, pages_queue
 from app.routes import pages_data as data
-from app.routes import pages_datasets, pages_jobs
 from app.routes.pages_datasets import has_sample
 from app.routes.params import Cursor, ModelsDep
 from app.schemas import TINY_MODEL
-from app.services import adapters, nodes
+from app.services import adapters
 from app.templating import render
 
 PAGE_SIZE = 50
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+router.include_router(pages_new.router)
+router.include_router(pages_actions.router)
+router.include_router(pages_queue.router)
+router.include_router(pages_nodes.router)
 router.include_router(pages_jobs.router)
 router.include_router(pages_datasets.router)
 
@@ -66,7 +70,7 @@ def show_node(request: Request, database: DatabaseDep) -> HTMLResponse:
 @router.get("/_queue")
 def show_queue(request: Request, database: DatabaseDep) -> HTMLResponse:
     with database.read() as session:
-        return render(request, "home/_queue.html", queue=data.hero(session)["queue"])
+        return render(request, "home/_queue.html", **{name: data.hero(session)[name] for name in ("queue", "closed")})
 
 
 @router.get("/_recent")
@@ -105,17 +109,3 @@ def show_adapter(request: Request, database: DatabaseDep, models: ModelsDep, ada
         base = str(folder) if folder else adapter["model"]
         context: dict[str, Any] = {"adapter": adapter, "system_prompt": prompt, "base_path": base}
         return render(request, "adapters/adapter.html", **context | data.shell(session))
-
-
-@router.get("/nodes")
-def list_nodes(request: Request, database: DatabaseDep) -> HTMLResponse:
-    with database.read() as session:
-        views = [nodes.view(session, node) for node in nodes.every(session)]
-        return render(request, "nodes/list.html", nodes=views, past=data.past_telemetry(session), **data.shell(session))
-
-
-@router.get("/nodes/_nodes")
-def list_node_cards(request: Request, database: DatabaseDep) -> HTMLResponse:
-    with database.read() as session:
-        views = [nodes.view(session, node) for node in nodes.every(session)]
-        return render(request, "nodes/_nodes.html", nodes=views, lanes=data.lanes(session))

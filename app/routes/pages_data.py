@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import Request
 from sqlmodel import Session, col, select
 
+from app.columns import utc_now
 from app.hub import event_json
 from app.models import HELD, Dataset, Event, Job, JobState, Lane
 from app.services import (
     adapters,
     black_boxes,
     checkpoints,
-    control,
     datasets,
     events,
     guardian,
@@ -19,7 +19,7 @@ from app.services import (
     jobs,
     metrics,
     nodes,
-    waiting,
+    opening,
 )
 from app.templating import STATE_WORDS
 
@@ -31,10 +31,6 @@ MAX_POINTS = 2000
 HISTORY_COLUMNS = ("step", "loss", "learning_rate", "grad_norm")
 ALL_TOPICS = "state,queue,node,telemetry,dataset"
 STATES = {str(state): STATE_WORDS[state] for state in JobState}
-ERRANDS = {
-    "save": "A checkpoint is saved after the row in flight.",
-    "sample": "The model answers its prompts after the row in flight.",
-}
 NO_TELEMETRY = dict.fromkeys(metrics.TELEMETRY)
 
 
@@ -180,11 +176,22 @@ def job_page(session: Session, job_id: int) -> dict[str, Any]:
     return job_head(session, job_id) | curves(session, job) | own
 
 
+def memory_of(job: dict[str, Any]) -> dict[str, Any] | None:
+    """What a job was planned or is expected to need, by part, and the most that it used; None where nobody knows."""
+    resolved, expected = job["resolved"], (job["estimate"] or {}).get("memory") or {}
+    parts = resolved.get("memory") or expected
+    if not parts.get("total"):
+        return None
+    whole = {"available": parts.get("usable", parts.get("available")), "measured": resolved.get("measured_peak")}
+    return {**parts, **whole, "planned": "memory" in resolved}
+
+
 def job_head(session: Session, job_id: int) -> dict[str, Any]:
     job = jobs.get(session, job_id)
     kept, all_lanes, card = best_marked(checkpoints.view_all(session, job_id)), lanes(session), job_card(session, job)
     return {
         "job": card,
+        "memory": memory_of(card),
         "checkpoints": kept,
         "can_resume": can_resume(job, kept),
         "phase_message": phase_message(session, job_id),
@@ -209,10 +216,20 @@ def hero(session: Session) -> dict[str, Any]:
     ids = [job.id for job in [*held, *queued][:NUM_WAITING] if job.id]
     found: dict[str, Any] = {
         "hero": job_card(session, held[0]) if held else None,
-        "queue": jobs.views(session, queued),
+        "queue": queue_rows(session, queued),
+        "closed": opening.read(session).closed(utc_now()),
         "stream": stream_url(session, job_ids=ids),
     }
     return found | curves(session, held[0]) if held else found
+
+
+def queue_rows(session: Session, queued: list[Job]) -> list[dict[str, Any]]:
+    """Queued jobs as lines of a list; `above` and `below` are the jobs before which a step up or down puts it."""
+    ids = [job.id for job in queued]
+    return [
+        card | {"above": ids[i - 1] if i else None, "below": ids[i + 2] if i + 2 < len(ids) else None}
+        for i, card in enumerate(job_cards(session, queued))
+    ]
 
 
 def recent(session: Session) -> list[dict[str, Any]]:
@@ -247,20 +264,3 @@ def adapter_views(session: Session, limit: int, after: int | None = None) -> lis
 def next_url(request: Request, rows: list[dict[str, Any]], limit: int) -> str | None:
     """Address of the page after this one, with its filters kept."""
     return str(request.url.include_query_params(after=rows[-1]["id"])) if len(rows) == limit else None
-
-
-def act(session: Session, job_id: int, action: str, who: str, save: bool) -> str:
-    """Do what a button asks of a job; returns the sentence to show. Raises `Conflict` where the state forbids it."""
-    job = jobs.get(session, job_id)
-    if action == "cancel":
-        control.cancel(session, job, who, save=save)
-        held = job.state in HELD
-        kept = "A checkpoint is saved first." if save else "The steps since the last checkpoint are dropped."
-        return f"Stopping {job.name}. {kept}" if held else f"Stopped {job.name}."
-    if words := ERRANDS.get(action):
-        {"save": control.save, "sample": control.sample}[action](session, job, who)
-        return words
-    {"pause": control.pause, "resume": control.resume, "retry": control.retry}[action](session, job, who)
-    session.flush()
-    place = waiting.position_of(session, job)
-    return f"Pausing {job.name}. A checkpoint is saved first." if action == "pause" else f"Queued at place {place}."

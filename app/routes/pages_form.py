@@ -1,11 +1,19 @@
 """The form of a new job: between the words of its fields and the body that REST takes."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from app.schemas import TrainingConfig
 
 JOB_FIELDS = {"dataset_id": "", "model": "", "name": "", "priority": "normal", "retries": "5"}
+NEED_FIELDS = ("gpus", "memory", "labels", "node")
+# Fields of the form that REST takes in another shape: lists, hours, and what is asked of a lane.
+SCHEDULE_FIELDS = {"depends_on": "", "start_after": "", "zone": "", "max_hours": ""} | {
+    f"needs_{name}": "" for name in NEED_FIELDS
+}
+FIELD_OF = {"max_duration_s": "max_hours"} | {f"needs.{name}": f"needs_{name}" for name in NEED_FIELDS}
 AUTO_FIELDS = ("row_tokens", "checkpointed_layers", "eval_steps", "save_steps", "sample_steps")
 CHECKS = ("use_qlora", "use_rslora", "keep_best")
 MAIN_FIELDS = frozenset(
@@ -31,16 +39,28 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def blank(model: str, dataset_id: int | None, config: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """The form as it opens: defaults, or the configuration of the job it repeats."""
-    values = TrainingConfig().model_dump() | dict(config or {})
+def blank(model: str, dataset_id: int | None, source: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The form as it opens: defaults, or the settings of the job it repeats (as REST shows it)."""
+    source = source or {}
+    values = TrainingConfig().model_dump() | source.get("config", {})
     form = {name: as_text(values[name]) for name in CONFIG_FIELDS}
-    return JOB_FIELDS | form | {"model": model, "dataset_id": as_text(dataset_id)}
+    return JOB_FIELDS | SCHEDULE_FIELDS | form | _schedule(source) | {"model": model, "dataset_id": as_text(dataset_id)}
+
+
+def _schedule(source: Mapping[str, Any]) -> dict[str, str]:
+    """What a repeated job asks of its lane; not when it was to begin, nor for whom it waited."""
+    needs, longest = source.get("needs") or {}, source.get("max_duration_s")
+    asked = {f"needs_{name}": as_text(value) for name, value in needs.items() if name in NEED_FIELDS}
+    if "labels" in needs:
+        asked["needs_labels"] = ", ".join(needs["labels"])
+    if needs.get("memory"):
+        asked["needs_memory"] = f"{needs['memory'] / 10**9:.6g} GB"
+    return asked | {"max_hours": as_text(longest / 3600) if longest else ""}
 
 
 def read_form(data: Mapping[str, Any]) -> dict[str, str]:
     """What was sent, with every field there; a box that is not ticked is not sent."""
-    names = [*JOB_FIELDS, *CONFIG_FIELDS]
+    names = [*JOB_FIELDS, *SCHEDULE_FIELDS, *CONFIG_FIELDS]
     return {name: str(data.get(name, "false" if name in CHECKS else "")).strip() for name in names}
 
 
@@ -49,7 +69,41 @@ def to_body(form: Mapping[str, str]) -> dict[str, Any]:
     config = {name: _value(name, form[name]) for name in CONFIG_FIELDS}
     body: dict[str, Any] = {name: form[name] or None for name in JOB_FIELDS}
     # An empty model or dataset must be answered as such, not as a field that is not there.
+    body |= _asked_of_lane(form) | _asked_of_clock(form)
     return body | {"model": form["model"], "dataset_id": form["dataset_id"], "config": config}
+
+
+def _asked_of_lane(form: Mapping[str, str]) -> dict[str, Any]:
+    needs: dict[str, Any] = {name: form[f"needs_{name}"] or None for name in NEED_FIELDS}
+    needs["labels"] = [one.strip() for one in form["needs_labels"].split(",") if one.strip()]
+    return {"needs": {name: value for name, value in needs.items() if value}}
+
+
+def _asked_of_clock(form: Mapping[str, str]) -> dict[str, Any]:
+    names = form["depends_on"].replace(",", " ").split()
+    return {
+        "depends_on": [name.removeprefix("#") for name in names],
+        "start_after": _moment(form["start_after"], form["zone"]),
+        "max_duration_s": _seconds(form["max_hours"]),
+    }
+
+
+def _moment(text: str, zone: str) -> str | None:
+    """A time of the reader's clock as one that needs no clock; what is no time is the service's to refuse."""
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone)) if zone else at.astimezone()).isoformat()
+    except (ValueError, KeyError, OSError, OverflowError):
+        return text
+
+
+def _seconds(hours: str) -> str | float | None:
+    try:
+        return float(hours) * 3600 if hours else None
+    except ValueError:
+        return hours
 
 
 def _value(name: str, text: str) -> Any:
@@ -68,6 +122,7 @@ def sort_errors(detail: Iterable[Mapping[str, str]], form: Mapping[str, str]) ->
     others = []
     for one in detail:
         name = one["field"].removeprefix("config.")
+        name = FIELD_OF.get(name, "needs_labels" if name.startswith("needs.labels") else name.partition(".")[0])
         if name in form:
             by_field.setdefault(name, _plain(form[name], one["message"]))
         else:

@@ -8,10 +8,10 @@ from sqlmodel import Session, col, select
 from app.conversations.split import split_validation
 from app.estimate import tokens_per_second
 from app.geometry import Geometry
-from app.models import Dataset, Job, JobState, Lane, Metric
+from app.models import HELD, Dataset, Job, JobState, Lane, Metric
 from app.planner import Lengths, MemoryPlan, make_plan, would_fit
 from app.schemas import TrainingConfig
-from app.services import jobs, nodes, room
+from app.services import jobs, room, waiting
 from app.services.base_models import BaseModels
 
 # Without a job that has counted: three characters a token, and what a template puts around a turn.
@@ -36,6 +36,18 @@ def attach(session: Session, models: BaseModels, job: Job) -> Job:
     room.require(session, job)
     session.add(job)
     return job
+
+
+def renew(session: Session, models: BaseModels, dataset: Dataset) -> None:
+    """Once a dataset is counted, the jobs that were made before know their steps, their time and their memory."""
+    for job in jobs.in_queue_order(session):
+        if dataset.id in waiting.dataset_ids(job):
+            read = session.get_one(Dataset, job.dataset_id)
+            # What it will write here was settled when it was made.
+            kept = {name: value for name, value in (job.estimate or {}).items() if name == "disk_here"}
+            job.estimate = estimate(session, models, read, job.model, TrainingConfig(**job.config)) | kept
+            session.add(job)
+            jobs.announce_queue(session, job)
 
 
 def estimate(
@@ -91,9 +103,14 @@ def available_memory(session: Session, lane: Lane) -> int | None:
     """Bytes a job would find there; a job that holds the lane now will have gone by then."""
     if lane.gpus:
         total = _gpu_memory(lane)
-        return total if nodes.held_job_id(session, lane) else total - _telemetry(lane, "vram_used")
+        return total if _is_held(session, lane) else total - _telemetry(lane, "vram_used")
     total = _telemetry(lane, "ram_total")
     return total - _telemetry(lane, "ram_used") if total else None
+
+
+def _is_held(session: Session, lane: Lane) -> bool:
+    query = select(Job.id).where(Job.lane_id == lane.id, col(Job.state).in_(HELD))
+    return session.exec(query.limit(1)).first() is not None
 
 
 def _gpu_memory(lane: Lane) -> int:

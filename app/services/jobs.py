@@ -287,7 +287,7 @@ def page(session: Session, limit: int, after: int | None, state: str | None = No
     return list(session.exec(query))
 
 
-def history(session: Session, job_id: int, limit: int, after: int | None) -> list[History]:
+def history(session: Session, job_id: int, limit: int | None = None, after: int | None = None) -> list[History]:
     """Who did what, oldest first."""
     get(session, job_id)
     query = select(History).where(History.job_id == job_id, col(History.id) > (after or 0))

@@ -38,6 +38,12 @@ const words = {
     return `${value.toFixed(2)} TB`;
   },
   clock: (date) => date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" }),
+  soon(date) {
+    const days = Math.round((new Date(date).setHours(0, 0, 0, 0) - new Date().setHours(0, 0, 0, 0)) / 86400000);
+    if (days === 0) return words.clock(date);
+    if (days < 0 || days > 6) return date.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+    return `${date.toLocaleDateString("en-GB", { weekday: "short" })} ${words.clock(date)}`;
+  },
   ago(date) {
     const seconds = (Date.now() - date) / 1000;
     if (seconds < 60) return "just now";
@@ -56,7 +62,7 @@ function showTimes(root = document) {
     if (isNaN(date)) continue;
     element.title = date.toLocaleString("en-GB");
     if (style === "second") setText(element, date.toLocaleTimeString("en-GB"));
-    else setText(element, style === "ago" ? words.ago(date) : words.clock(date));
+    else setText(element, (words[style] || words.clock)(date));
   }
 }
 
@@ -73,6 +79,16 @@ function toggleTheme(button) {
   document.dispatchEvent(new Event("themechange"));
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
+
+// A canvas cannot read light-dark(): an element can.
+function colour(name) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
 
 // ---- toasts and dialogs ----------------------------------------------------------------------------------------
 function toast(text, kind = "ok", undo = null) {
@@ -96,6 +112,8 @@ document.addEventListener("click", (event) => {
   if (theme) toggleTheme(theme);
   if (copy) navigator.clipboard.writeText($(copy.dataset.copy).textContent).then(() => toast("Copied."));
   if (event.target.tagName === "DIALOG") event.target.close();
+  const menu = event.target.closest("[popover] button")?.closest("[popover]");
+  if (menu) setTimeout(() => menu.hidePopover());
   if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
 });
 
@@ -127,7 +145,7 @@ document.addEventListener("htmx:before:swap", (event) => {
 });
 
 // ---- shortcuts -------------------------------------------------------------------------------------------------
-const places = { d: "/", j: "/jobs", s: "/datasets", a: "/adapters", n: "/nodes" };
+const places = { d: "/", j: "/jobs", s: "/datasets", a: "/adapters", n: "/nodes", q: "/queue" };
 let goPressed = 0;
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea, select") || $("dialog[open]")) return;

@@ -62,14 +62,6 @@ function lossColumns(store, weight) {
 }
 
 // ---- drawing ---------------------------------------------------------------------------------------------------
-function colour(name) {
-  const probe = document.createElement("i");
-  probe.style.color = `var(--${name})`;
-  document.body.append(probe);
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found;
-}
 const faint = (value, share) => `color-mix(in oklab, ${value} ${share}%, ${colour("card")})`;
 const tick = (value) => (Math.abs(value) >= 1000 ? value.toLocaleString("en-US") : words.short(Number(value.toPrecision(6))));
 

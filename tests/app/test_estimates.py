@@ -4,6 +4,7 @@ import pytest
 from sqlmodel import col, select
 
 from app.models import Dataset, Job, Lane
+from app.services import estimates
 from tests.factories import Center, rows
 
 REAL = "Qwen/Qwen3-VL-8B-Instruct"
@@ -158,3 +159,21 @@ def test_a_job_keeps_the_estimate_it_was_made_with(center: Center) -> None:
     kept = found | {"disk_here": found["disk"]}
     assert job["estimate"] == center.job(job["id"])["estimate"] == kept
     assert center.act(job["id"], "clone").json()["estimate"] == kept
+
+
+def test_an_estimate_of_a_waiting_job_is_made_anew_when_its_dataset_is_counted(center: Center) -> None:
+    job = center.make_job(config={"epochs": 2})
+    with center.database.write() as session:
+        kept = session.get_one(Job, job["id"])
+        kept.estimate = {"num_steps": None, "disk_here": (kept.estimate or {})["disk_here"]}
+    with center.database.write() as session:
+        estimates.renew(session, center.app.state.base_models, session.get_one(Dataset, job["dataset_ids"][0]))
+    assert center.job(job["id"])["estimate"] == job["estimate"]
+    assert job["estimate"]["num_steps"] == 8
+
+
+def test_a_check_that_ends_renews_the_estimates(center: Center, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[str] = []
+    monkeypatch.setattr(estimates, "renew", lambda _session, _models, dataset: renewed.append(dataset.name))
+    center.upload(rows(12), name="counted.jsonl")
+    assert renewed == ["counted.jsonl"]

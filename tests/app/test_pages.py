@@ -18,6 +18,7 @@ PAGES = (
     "/adapters/1",
     "/nodes",
     "/trash",
+    "/queue",
 )
 JOB_REGIONS = (
     "_head",
@@ -25,14 +26,25 @@ JOB_REGIONS = (
     "_checkpoints",
     "_settings",
     "_gauges",
+    "_memory",
     "_samples",
     "_advice",
     "_black_box",
+    "_history",
     "_stop",
 )
 REGIONS = (
     *("/_welcome", "/_summary", "/_hero", "/_node", "/_queue", "/_recent", "/jobs/_rows", "/adapters/_rows"),
-    *("/nodes/_nodes", "/datasets/_rows", "/datasets/1/_head", "/datasets/1/_findings", "/datasets/1/_record?line=1"),
+    *(
+        "/queue/_list",
+        "/queue/_opening",
+        "/queue/_hours",
+        "/nodes/_nodes",
+        "/datasets/_rows",
+        "/datasets/1/_head",
+        "/datasets/1/_findings",
+        "/datasets/1/_record?line=1",
+    ),
     *(f"/jobs/1/{name}" for name in JOB_REGIONS),
 )
 

@@ -42,7 +42,17 @@ def test_a_page_costs_less_than_its_budget_on_the_wire(page: Page, server: Serve
 
 
 def test_on_a_phone_no_page_scrolls_sideways(phone: Page, server: Server, job: int) -> None:
-    for path in ("/", "/jobs", "/jobs/new", f"/jobs/{job}", "/datasets", "/datasets/1", "/adapters", "/nodes"):
+    for path in (
+        "/",
+        "/jobs",
+        "/jobs/new",
+        f"/jobs/{job}",
+        "/datasets",
+        "/datasets/1",
+        "/adapters",
+        "/nodes",
+        "/queue",
+    ):
         phone.goto(server.url + path)
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
 

@@ -61,8 +61,12 @@ class Meter:
             return torch.cuda.max_memory_allocated(self.device)
         return max(0, peak_of_process() - self.before)
 
+    def told(self) -> dict[str, int]:
+        """What an end reports, to stand beside the plan."""
+        return {"measured_peak": self.measured()}
+
     def as_json(self) -> dict[str, Any]:
-        return {"planned": self.plan.memory.as_json(), "measured_peak": self.measured()}
+        return {"planned": self.plan.memory.as_json(), **self.told()}
 
     def text(self) -> str:
         share = self.measured() / max(1, self.plan.memory.total)

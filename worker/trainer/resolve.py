@@ -52,3 +52,8 @@ def with_resolved(config: TrainingConfig, resolved: Resolved) -> dict[str, Any]:
     """The configuration as it was carried out."""
     values = config.model_dump()
     return {key: resolved.as_json().get(key, value) for key, value in values.items()}
+
+
+def told(resolved: Resolved, memory: MemoryPlan) -> dict[str, Any]:
+    """What the planning phase reports: the numbers, and the memory by part with what may be used of what is free."""
+    return resolved.as_json() | {"memory": {**memory.memory.as_json(), "usable": memory.usable}}

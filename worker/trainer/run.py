@@ -38,7 +38,7 @@ from worker.trainer.model import (
 from worker.trainer.parent import read_parent
 from worker.trainer.plan import plan_memory
 from worker.trainer.randomness import seed_all
-from worker.trainer.resolve import Resolved, resolve
+from worker.trainer.resolve import Resolved, resolve, told
 from worker.trainer.sample import Sampler
 from worker.trainer.schedule import learning_rate, make_plan
 from worker.trainer.self_check import check_attention
@@ -94,7 +94,7 @@ def _train(job: Job) -> Ended:
     memory = plan_memory(job, data, device)
     meter = Meter.start(device, memory)
     resolved = resolve(spec.config, data, plan, memory)
-    events.state("claimed", "planning", f"{resolved.num_steps:,} steps", resolved=resolved.as_json())
+    events.state("claimed", "planning", f"{resolved.num_steps:,} steps", resolved=told(resolved, memory))
     identity = identity_of_job(spec, renderer, len(data.train))
     resume = Path(spec.resume_path) if spec.resume_path else None
     progress = read_checkpoint(resume, identity) if resume else Progress()
@@ -130,13 +130,13 @@ def _train(job: Job) -> Ended:
         session.run()
     except Interrupted as end:
         if end.ask.save:
-            events.state("running", "saving", f"Saving the state after step {progress.step:,}")
+            events.state("running", "saving", f"Saving step {progress.step:,}", resolved=meter.told())
             session.save()
         return Ended(end.ask.outcome, progress.step)
     events.log(memory_text(device))
     events.log(meter.text())
 
-    events.state("running", "saving", "Writing the adapter")
+    events.state("running", "saving", "Writing the adapter", resolved=meter.told())
     return Ended("succeeded", progress.step, write_adapter(session, renderer, meter))
 
 

@@ -43,6 +43,9 @@ def test_the_plan_is_said_resolved_measured_and_kept(model_dir: Path, tmp_path: 
     kept = manifest["memory"]
     assert kept["planned"]["total"] == manifest["resolved"]["planned_memory"] > 0
     assert kept["measured_peak"] >= 0
+    told = [one["resolved"] for one in of_kind(tmp_path, "state") if "resolved" in one]
+    assert told[0]["memory"]["total"] == kept["planned"]["total"] <= told[0]["memory"]["usable"]
+    assert set(told[-1]) == {"measured_peak"}
 
 
 @pytest.mark.parametrize(("gib", "on_gpu", "said"), [(24, True, True), (12, True, False), (24, False, False)])

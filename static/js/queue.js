@@ -1,0 +1,57 @@
+// Waiting jobs dragged to another place, or moved by the arrow keys at their handle; the server keeps the order.
+"use strict";
+
+const drag = { item: null, next: null };
+
+async function moveJob(item) {
+  const next = item.nextElementSibling, number = [...item.parentElement.children].indexOf(item) + 1;
+  const body = next ? { before: Number(next.dataset.job) } : { position: number };
+  const answer = await fetch(`/api/jobs/${item.dataset.job}/move`, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+  }).catch(() => null);
+  const said = await answer?.json().catch(() => null);
+  if (answer?.ok) toast(`${said.name}: queued at place ${said.position}.`);
+  else toast(said?.error?.message || "The control center did not answer; the order is as it was.", "bad");
+  htmx.trigger(document.body, "queue", {});
+}
+
+document.addEventListener("dragstart", (event) => {
+  const item = event.target.closest?.("[data-queue] > li");
+  if (!item) return;
+  Object.assign(drag, { item, next: item.nextElementSibling });
+  event.dataTransfer.effectAllowed = "move";
+  event.dataTransfer.setData("text/plain", item.dataset.job);
+  requestAnimationFrame(() => item.classList.add("dragged"));
+});
+document.addEventListener("dragover", (event) => {
+  const list = drag.item?.parentElement;
+  if (!list?.contains(event.target)) return;
+  event.preventDefault();
+  event.dataTransfer.dropEffect = "move";
+  const others = [...list.children].filter((one) => one !== drag.item);
+  const below = others.find((one) => { const box = one.getBoundingClientRect(); return event.clientY < box.top + box.height / 2; });
+  if ((below ?? null) !== drag.item.nextElementSibling) list.insertBefore(drag.item, below ?? null);
+});
+document.addEventListener("drop", (event) => { if (drag.item) event.preventDefault(); });
+document.addEventListener("dragend", (event) => {
+  const { item, next } = drag;
+  if (!item) return;
+  Object.assign(drag, { item: null, next: null });
+  item.classList.remove("dragged");
+  if (event.dataTransfer.dropEffect === "none") item.parentElement.insertBefore(item, next);
+  else if (item.nextElementSibling !== next) return void moveJob(item);
+  htmx.trigger(document.body, "queue", {});
+});
+// What comes in meanwhile must not tear the list from under the pointer; it is read anew after the drop.
+document.addEventListener("htmx:before:swap", (event) => {
+  if (drag.item && event.detail.ctx?.target?.contains?.(drag.item)) event.preventDefault();
+});
+
+const WAYS = { ArrowUp: "up", ArrowDown: "down", Home: "first" };
+document.addEventListener("keydown", (event) => {
+  const way = WAYS[event.key], item = event.target.closest?.("[data-grip]")?.closest("li");
+  if (!way || !item) return;
+  event.preventDefault();
+  const form = $(`[data-move="${way}"]`, item);
+  if (form && !$("button", form).disabled) form.requestSubmit();
+});
