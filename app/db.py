@@ -1,17 +1,16 @@
 """The database: two engines on one SQLite file, and the only place that commits."""
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import Depends, Request
 from sqlalchemy import Engine, create_engine, event
 from sqlmodel import Session
 
-from app.models import Event
 from app.space import Disk
 
 NEW_EVENTS, NEW_WORK, DISK = "new_events", "new_work", "disk"
@@ -21,15 +20,17 @@ def _ignore(*_: Any) -> None:
     """Stands in until the web process listens."""
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def to_json(value: Any) -> str:
+    """As JSON columns hold it; NaN and infinity become null."""
+    return msgspec.json.encode(value).decode()
 
 
 def make_engine(path: Path, *, writer: bool) -> Engine:
     """An engine on the file. A writer begins IMMEDIATE: a deferred one can fail although it waits for locks."""
     engine = create_engine(
         f"sqlite:///{path}",
-        json_serializer=_dumps,
+        json_serializer=to_json,
+        json_deserializer=msgspec.json.decode,
         pool_size=1 if writer else 16,
         max_overflow=0 if writer else 48,
         connect_args={"check_same_thread": False, "timeout": 15},
@@ -53,7 +54,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.publish: Callable[[list[Event]], None] = _ignore  # told of the events of each commit
+        self.publish: Callable[[list[Any]], None] = _ignore  # told of the events of each commit
         self.nudge: Callable[[], None] = _ignore  # told that a commit may have made work for a lane
         self.disk: Disk | None = None  # known to the web process; services ask for it with `disk_of`
         self.writer = make_engine(path, writer=True)
@@ -87,8 +88,8 @@ class Database:
         self.reader.dispose()
 
 
-def announce(session: Session, event: Event) -> None:
-    """Publish the event when the session commits; a rolled-back session publishes nothing."""
+def announce(session: Session, event: Any) -> None:
+    """Publish an event, a row or its wire form, when the session commits; a rolled-back session publishes nothing."""
     session.info.setdefault(NEW_EVENTS, []).append(event)
 
 

@@ -5,7 +5,6 @@ one that fell behind the ring reads from the table instead, so a slow client cos
 """
 
 import asyncio
-import json
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
+
+import msgspec
 
 from app.models import Event
 
@@ -48,9 +49,18 @@ def event_json(event: Event) -> dict[str, Any]:
 
 def to_entry(event: Event) -> Entry:
     assert event.id is not None
-    data = json.dumps(event_json(event), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     ends = event.kind == "state" and event.data.get("state") in ("succeeded", "failed", "cancelled")
-    return Entry(event.id, event.kind, event.job_id, event.lane_job_id, ends, data.encode())
+    return Entry(event.id, event.kind, event.job_id, event.lane_job_id, ends, _bytes(event_json(event)))
+
+
+def row_entry(row: dict[str, Any]) -> Entry:
+    """The same for the columns of an event of a job that is no state."""
+    head = {"id": row["id"], "at": iso(row["at"]), "job": row["job_id"], "attempt": row["attempt"], "seq": row["seq"]}
+    return Entry(row["id"], row["kind"], row["job_id"], None, False, _bytes(head | row["data"]))
+
+
+def _bytes(value: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(value)
 
 
 class Hub:
@@ -64,9 +74,9 @@ class Hub:
         self.oldest_id = newest_id  # events up to this one are in the table alone
         self.closing = False
 
-    def publish(self, events: Iterable[Event]) -> None:
+    def publish(self, events: Iterable[Event | Entry]) -> None:
         """Called from any thread, in the order of ids, after their commit."""
-        entries = [to_entry(event) for event in events]
+        entries = [event if isinstance(event, Entry) else to_entry(event) for event in events]
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._append, entries)
 

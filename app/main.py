@@ -12,7 +12,6 @@ from app.config import Settings
 from app.db import Database
 from app.failures import add_error_answers
 from app.hub import Hub
-from app.migrate import upgrade
 from app.queue import Waker
 from app.routes import (
     adapters,
@@ -37,6 +36,7 @@ from app.services.model_files import ModelFiles
 from app.space import Disk
 from app.storage import Storage
 from app.sweep import Sweeper
+from app.tables import bring_up_to_date
 from app.templating import STATIC_DIR, CachedStaticFiles
 
 
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The web process of one data directory. The folder, its tokens and its tables are made where they are missing."""
     storage = Storage(settings.data_dir)
     storage.prepare()
-    upgrade(storage)
+    bring_up_to_date(storage)
     tokens = Tokens(
         operator=ensure_token(settings.data_dir, "operator"),
         worker=ensure_token(settings.data_dir, "worker", settings.token_file),

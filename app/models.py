@@ -183,6 +183,22 @@ class Metric(SQLModel, table=True):
     epoch: float | None = None
 
 
+class Rollup(SQLModel, table=True):
+    """Of the steps in [bucket * width, (bucket + 1) * width): where a curve is least and greatest, and its mean."""
+
+    __table_args__ = {"sqlite_with_rowid": False}
+    job_id: int = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    curve: str = Field(primary_key=True)
+    width: int = Field(primary_key=True)
+    bucket: int = Field(primary_key=True)
+    low: float | None = None  # null where no step has a value; both steps are the first one then
+    low_step: int
+    high: float | None = None
+    high_step: int
+    total: float
+    num_values: int
+
+
 class StoredFile(SQLModel, table=True):
     """A file of an attempt that lies on the server with a verified hash."""
 

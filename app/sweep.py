@@ -48,6 +48,7 @@ class Sweeper:
         self._thread.join(timeout=5)
 
     def _loop(self) -> None:
+        self._waker.load()
         while not self._stopping:
             self._due.clear()
             try:

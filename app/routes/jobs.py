@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
-from app.db import Database, DatabaseDep
+from app.db import Database, DatabaseDep, to_json
 from app.errors import wrong_field
 from app.models import Job, JobState
 from app.routes.params import Cursor, JsonBody, Limit, ModelsDep, Who, page_of
-from app.services import black_boxes, checkpoints, control, estimates, forecast, jobs, metrics, order
+from app.services import black_boxes, checkpoints, control, estimates, jobs, metrics, order
 
 router = APIRouter(prefix="/api/jobs")
 
@@ -59,8 +59,7 @@ def list_jobs(
     """Jobs, newest first."""
     with database.read() as session:
         rows = jobs.page(session, limit, after, state, trashed)
-        seen = forecast.outlook(session, rows)
-        return page_of(rows, [jobs.view(session, row, seen) for row in rows], limit)
+        return page_of(rows, jobs.views(session, rows), limit)
 
 
 @router.get("/{job_id}")
@@ -76,10 +75,11 @@ def job_metrics(
     from_step: Annotated[int | None, Query(ge=0, le=2**53)] = None,
     to_step: Annotated[int | None, Query(ge=0, le=2**53)] = None,
     max_points: Annotated[int, Query(ge=1)] = 2000,
-) -> dict[str, Any]:
+) -> Response:
     """Columns, one entry a step; thinned so that the least and the greatest of each bucket stay."""
     with database.read() as session:
-        return metrics.read(session, job_id, from_step, to_step, max_points)
+        columns = metrics.read(session, job_id, from_step, to_step, max_points)
+    return Response(to_json(columns), media_type="application/json")
 
 
 @router.get("/{job_id}/log", response_class=PlainTextResponse)
@@ -89,26 +89,29 @@ def job_log(database: DatabaseDep, job_id: int) -> str:
 
 
 @router.get("/{job_id}/history")
-def job_history(database: DatabaseDep, job_id: int) -> dict[str, Any]:
+def job_history(database: DatabaseDep, job_id: int, limit: Limit = 50, after: Cursor = None) -> dict[str, Any]:
     """Who did what, oldest first."""
     with database.read() as session:
-        return {"items": jobs.history(session, job_id), "next": None}
+        rows = jobs.history(session, job_id, limit, after)
+        return page_of(rows, [jobs.history_view(row) for row in rows], limit)
 
 
 @router.get("/{job_id}/samples")
-def job_samples(database: DatabaseDep, job_id: int) -> dict[str, Any]:
+def job_samples(database: DatabaseDep, job_id: int, limit: Limit = 50, after: Cursor = None) -> dict[str, Any]:
     """What the model answered to the fixed prompts, oldest first."""
     with database.read() as session:
         jobs.get(session, job_id)
-        return {"items": [event.data for event in metrics.of_kind(session, job_id, "sample")], "next": None}
+        rows = metrics.of_kind(session, job_id, "sample", limit, after)
+        return page_of(rows, [event.data for event in rows], limit)
 
 
 @router.get("/{job_id}/checkpoints")
-def job_checkpoints(database: DatabaseDep, job_id: int) -> dict[str, Any]:
-    """Checkpoints it could go on from, newest first."""
+def job_checkpoints(database: DatabaseDep, job_id: int, limit: Limit = 50, after: Cursor = None) -> dict[str, Any]:
+    """Checkpoints it could go on from, newest first; the cursor is a step."""
     with database.read() as session:
         jobs.get(session, job_id)
-        return {"items": checkpoints.view_all(session, job_id), "next": None}
+        views = checkpoints.view_all(session, job_id, limit, after)
+        return {"items": views, "next": views[-1]["step"] if len(views) == limit else None}
 
 
 @router.get("/{job_id}/attempts")

@@ -7,18 +7,19 @@ from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.hub import event_json
-from app.models import HELD, Dataset, Event, Job, JobState, Lane, Metric
+from app.models import HELD, Dataset, Event, Job, JobState, Lane
 from app.services import (
     adapters,
     black_boxes,
     checkpoints,
     datasets,
     events,
-    forecast,
     guardian,
+    job_lists,
     jobs,
     metrics,
     nodes,
+    opening,
 )
 from app.templating import STATE_WORDS
 
@@ -26,7 +27,6 @@ NUM_RECENT = 6
 NUM_WAITING = 20
 NUM_LOG_LINES = 300
 NUM_TELEMETRY = 120
-NUM_CURVE_POINTS = 48
 MAX_POINTS = 2000
 HISTORY_COLUMNS = ("step", "loss", "learning_rate", "grad_norm")
 ALL_TOPICS = "state,queue,node,telemetry,dataset"
@@ -88,21 +88,27 @@ def lane_title(lane: dict[str, Any]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} × {names[0]}"
 
 
-def job_card(session: Session, job: Job, seen: forecast.Outlook | None = None) -> dict[str, Any]:
+def job_card(session: Session, job: Job) -> dict[str, Any]:
     """A job's view with the names of its datasets."""
-    dataset = session.get(Dataset, job.dataset_id)
-    named = [{"id": job.dataset_id, "name": dataset.name if dataset else f"dataset {job.dataset_id}"}]
-    return jobs.view(session, job, seen) | {"datasets": named}
+    return job_cards(session, [job])[0]
 
 
-def job_row(session: Session, job: Job) -> dict[str, Any]:
-    """A job's view as a line of a table: with a small curve and its best evaluation."""
-    losses = list(session.exec(select(Metric.loss).where(Metric.job_id == job.id).order_by(col(Metric.step))))
-    width = -(-len(losses) // NUM_CURVE_POINTS) or 1
-    groups = [[one for one in losses[i : i + width] if one is not None] for i in range(0, len(losses), width)]
-    curve = [sum(group) / len(group) for group in groups if group]
-    evaluated = [event.data.get("loss") for event in metrics.of_kind(session, job.id or 0, "eval")]
-    return job_card(session, job) | {"curve": curve, "best": min((x for x in evaluated if x is not None), default=None)}
+def job_cards(session: Session, rows: list[Job]) -> list[dict[str, Any]]:
+    named = select(Dataset.id, Dataset.name).where(col(Dataset.id).in_({job.dataset_id for job in rows}))
+    names = dict(session.exec(named).all())
+    views = jobs.views(session, rows)
+    return [view | {"datasets": [_named(names, job.dataset_id)]} for job, view in zip(rows, views, strict=True)]
+
+
+def _named(names: dict[int | None, str], dataset_id: int) -> dict[str, Any]:
+    return {"id": dataset_id, "name": names.get(dataset_id, f"dataset {dataset_id}")}
+
+
+def job_rows(session: Session, rows: list[Job]) -> list[dict[str, Any]]:
+    """Views as lines of a table: each with a small curve and its best evaluation."""
+    best = job_lists.best_losses(session, [job.id for job in rows if job.id])
+    small, cards = job_lists.small_curves(session, rows), job_cards(session, rows)
+    return [card | {"curve": small.get(card["id"], []), "best": best.get(card["id"])} for card in cards]
 
 
 def curves(session: Session, job: Job) -> dict[str, Any]:
@@ -207,24 +213,22 @@ def hero(session: Session) -> dict[str, Any]:
     """The job shown large, running before preparing; None where no lane holds one."""
     held = held_jobs(session)
     queued = jobs.in_queue_order(session, limit=NUM_WAITING)
-    seen = forecast.outlook(session, queued)
     ids = [job.id for job in [*held, *queued][:NUM_WAITING] if job.id]
     found: dict[str, Any] = {
         "hero": job_card(session, held[0]) if held else None,
-        "queue": queue_rows(session, queued, seen),
-        "closed": seen.opening.closed(utc_now()),
+        "queue": queue_rows(session, queued),
+        "closed": opening.read(session).closed(utc_now()),
         "stream": stream_url(session, job_ids=ids),
     }
     return found | curves(session, held[0]) if held else found
 
 
-def queue_rows(session: Session, queued: list[Job], seen: forecast.Outlook) -> list[dict[str, Any]]:
+def queue_rows(session: Session, queued: list[Job]) -> list[dict[str, Any]]:
     """Queued jobs as lines of a list; `above` and `below` are the jobs before which a step up or down puts it."""
     ids = [job.id for job in queued]
     return [
-        job_card(session, job, seen)
-        | {"above": ids[i - 1] if i else None, "below": ids[i + 2] if i + 2 < len(ids) else None}
-        for i, job in enumerate(queued)
+        card | {"above": ids[i - 1] if i else None, "below": ids[i + 2] if i + 2 < len(ids) else None}
+        for i, card in enumerate(job_cards(session, queued))
     ]
 
 
@@ -236,7 +240,7 @@ def recent(session: Session) -> list[dict[str, Any]]:
         .where(col(Job.state).in_(idle), col(Job.trashed_at).is_(None))
         .order_by(col(Job.ended_at).desc(), col(Job.id).desc())
     )
-    return [job_row(session, job) for job in session.exec(query.limit(NUM_RECENT))]
+    return job_rows(session, list(session.exec(query.limit(NUM_RECENT))))
 
 
 def dashboard(session: Session) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def of_job(session: Session, job_id: int) -> dict[str, Any]:
 
 
 def _deeds(session: Session, job_id: int) -> list[dict[str, Any]]:
-    rows = reversed(jobs.history(session, job_id))
+    rows = reversed([jobs.history_view(row) for row in jobs.history(session, job_id)])
     return [row | {"by": WHO.get(row["who"], row["who"].capitalize()), "words": _words(row)} for row in rows]
 
 

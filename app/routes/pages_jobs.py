@@ -39,7 +39,7 @@ def list_job_rows(
 
 
 def _rows(request: Request, session: Session, state: JobState | None, after: int | None) -> dict[str, Any]:
-    rows = [data.job_row(session, job) for job in jobs.page(session, PAGE_SIZE, after, state)]
+    rows = data.job_rows(session, jobs.page(session, PAGE_SIZE, after, state))
     query = f"?{request.url.query}" if request.url.query else ""
     more = {"next_url": data.next_url(request, rows, PAGE_SIZE), "rows_url": f"/jobs/_rows{query}"}
     return {"rows": rows, "state": state, "state_words": data.STATES} | more

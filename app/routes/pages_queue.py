@@ -17,7 +17,7 @@ from app.errors import WrongInput
 from app.routes import pages_data as data
 from app.routes.params import Who
 from app.schemas import field_errors
-from app.services import forecast, jobs, opening, order, waiting
+from app.services import jobs, opening, order, waiting
 from app.templating import render, told
 
 MAX_SHOWN = 200
@@ -27,12 +27,12 @@ router = APIRouter(prefix="/queue", include_in_schema=False, default_response_cl
 
 def _queue(session: Session) -> dict[str, Any]:
     rows = waiting.page(session, MAX_SHOWN)
-    seen = forecast.outlook(session, rows)
+    opened = opening.read(session)
     return {
-        "queue": data.queue_rows(session, rows, seen),
+        "queue": data.queue_rows(session, rows),
         "num_queued": jobs.num_queued(session),
-        "opening": opening.view(seen.opening),
-        "closed": seen.opening.closed(utc_now()),
+        "opening": opening.view(opened),
+        "closed": opened.closed(utc_now()),
         "days": opening.DAYS,
     }
 

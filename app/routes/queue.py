@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from app.db import DatabaseDep
 from app.routes.params import Cursor, Limit, Who, page_of
-from app.services import forecast, jobs, opening, order, waiting
+from app.services import jobs, opening, order, waiting
 
 router = APIRouter(prefix="/api/queue")
 
@@ -16,9 +16,8 @@ def show_queue(database: DatabaseDep, limit: Limit = 50, after: Cursor = None) -
     """Queued jobs, next first; `after` is the id of the last job of the page before."""
     with database.read() as session:
         rows = waiting.page(session, limit, jobs.get(session, after) if after is not None else None)
-        seen = forecast.outlook(session, rows)
-        page = page_of(rows, [jobs.view(session, row, seen) for row in rows], limit)
-        return page | opening.view(seen.opening)
+        page = page_of(rows, jobs.views(session, rows), limit)
+        return page | opening.view(opening.read(session))
 
 
 @router.put("")

@@ -145,7 +145,9 @@ def stored_path(session: Session, storage: Storage, job_id: int, attempt: int, p
     return inside(storage.attempt(job_id, attempt), path)
 
 
-def view_all(session: Session, job_id: int) -> list[dict[str, Any]]:
+def view_all(
+    session: Session, job_id: int, limit: int | None = None, before_step: int | None = None
+) -> list[dict[str, Any]]:
     """Checkpoints of a job that can still be resumed from, newest first."""
     query = (
         select(Checkpoint)
@@ -157,7 +159,10 @@ def view_all(session: Session, job_id: int) -> list[dict[str, Any]]:
             col(Checkpoint.trashed_at).is_(None),
         )
         .order_by(col(Checkpoint.step).desc())
+        .limit(limit)
     )
+    if before_step is not None:
+        query = query.where(col(Checkpoint.step) < before_step)
     return [view(one) for one in session.exec(query)]
 
 

@@ -3,18 +3,23 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlmodel import Session, col, delete, select
 
-from app.db import announce
-from app.hub import Entry, to_entry
+from app.db import announce, to_json
+from app.hub import Entry, row_entry, to_entry
 from app.models import Event, Job, Mark
 
 PRUNED = "newest_pruned_event"
 PRUNABLE = ("telemetry", "queue", "node", "dataset")
+PRUNE_AT_ONCE = 5000  # of a kind; others wait for the writer meanwhile
+NEWEST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'event'")  # of all there ever were
+PLAIN = ("id", "job_id", "attempt", "seq", "kind", "step")
+# In the driver's own words: SQLAlchemy's would take longer over a row than SQLite does.
+INSERT = f"INSERT INTO event ({', '.join(PLAIN)}, superseded, at, data) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)"
 TOPICS = ("state", "queue", "node", "telemetry", "dataset")
 
 
@@ -52,6 +57,26 @@ def record(session: Session, kind: str, data: dict[str, Any], **columns: Any) ->
     session.flush()
     announce(session, event)
     return event
+
+
+def record_many(session: Session, rows: list[dict[str, Any]]) -> range:
+    """Store many events of jobs at once, each with job_id, attempt, seq, kind, at, step, data; returns their ids.
+
+    Several times as fast as one by one: no object is made for an event, and SQLite is told of all at once.
+    """
+    session.flush()
+    first = (session.connection().execute(NEWEST_ID).scalar() or 0) + 1
+    for number, row in enumerate(rows, first):
+        row["id"] = number
+        announce(session, row_entry(row))
+    session.connection().exec_driver_sql(INSERT, [_stored(row) for row in rows])
+    return range(first, first + len(rows))
+
+
+def _stored(row: dict[str, Any]) -> tuple[Any, ...]:
+    """The values of INSERT, as the columns' own types would write them."""
+    at = row["at"].astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return (*[row[name] for name in PLAIN], at, to_json(row["data"]))
 
 
 def record_of_job(session: Session, job: Job, kind: str, data: dict[str, Any]) -> Event:
@@ -92,13 +117,18 @@ def read_page(session: Session, wanted: Wanted, cursor: int, up_to: int, limit: 
 
 def prune(session: Session, before: datetime, kinds: Collection[str] = PRUNABLE) -> int:
     """Throw away old events of machines and lists; what happened to a job stays. Returns how many went."""
-    old = (col(Event.kind).in_(kinds), col(Event.job_id).is_(None), col(Event.at) < before)
-    newest = session.exec(select(func.max(Event.id)).where(*old)).one()
-    if newest is None:
-        return 0
-    count = session.exec(delete(Event).where(*old)).rowcount
-    session.merge(Mark(name=PRUNED, value=newest))
-    return count
+    gone = 0
+    for kind in kinds:
+        # By the index on kind and id, from the oldest on: where nothing is old, one row is looked at.
+        of_kind = select(Event.id).where(Event.kind == kind, col(Event.job_id).is_(None)).order_by(col(Event.id))
+        first_kept = session.exec(of_kind.where(col(Event.at) >= before).limit(1)).first()
+        old = of_kind if first_kept is None else of_kind.where(col(Event.id) < first_kept)
+        ids = list(session.exec(old.limit(PRUNE_AT_ONCE)))
+        if ids:
+            session.exec(delete(Event).where(col(Event.id).in_(ids)))
+            session.merge(Mark(name=PRUNED, value=max(pruned_id(session), ids[-1] or 0)))
+        gone += len(ids)
+    return gone
 
 
 def log(session: Session, job: Job, text: str, level: str = "info") -> None:

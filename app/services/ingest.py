@@ -1,7 +1,7 @@
 """A trainer's events on their way into the tables: each (job, attempt, sequence) once, in order, with its effects."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,25 +11,36 @@ from sqlmodel import Session, col, delete, select
 from app.columns import utc_now
 from app.errors import WrongInput
 from app.models import Attempt, Checkpoint, Event, Job, JobState, Metric
-from app.services import checkpoints, clocks, events, jobs
+from app.services import checkpoints, clocks, events, jobs, rollups
 
 KINDS = frozenset({"step", "eval", "sample", "checkpoint", "state", "log", "advice"})
 OF_A_STEP = ("step", "eval", "sample", "checkpoint")
+WITH_EFFECTS = frozenset({"state", "checkpoint"})
 LATE = frozenset({"step", "eval", "sample", "log"})
 SERVER_FIELDS = ("seq", "at", "kind", "id", "job", "attempt")
 METRICS = ("loss", "learning_rate", "grad_norm", "num_tokens", "num_targets", "tokens_per_s", "step_s", "epoch")
 
 
+# In the driver's own words: SQLAlchemy's would take longer over a row than SQLite does.
+NAMES = ("job_id", "step", "attempt", "event_id", "at", *METRICS)
+COLUMNS = f"({', '.join(NAMES)}) VALUES ({', '.join('?' * len(NAMES))})"
+
+
 def take(session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]]) -> None:
     """Store what continues the sequence: what came before is passed over, what lies beyond a gap is sent again."""
-    for kind, at, data in _continuing(session, attempt, reported):
-        if kind == "state":
-            _take_state(session, job, attempt, data)
-        event = _store(session, job, attempt, kind, at, data)
-        if kind == "step":
-            _take_step(session, job, attempt.number, event)
-        elif kind == "checkpoint":
-            checkpoints.announce(session, job, attempt.number, data)
+    batch: list[dict[str, Any]] = []
+    for row in _continuing(session, job, attempt, reported):
+        if row["kind"] not in WITH_EFFECTS:
+            batch.append(row)
+            continue
+        _take_batch(session, job, batch)
+        batch = []
+        if row["kind"] == "state":
+            _take_state(session, job, attempt, row["data"])
+        events.record(session, **row)
+        if row["kind"] == "checkpoint":
+            checkpoints.announce(session, job, attempt.number, row["data"])
+    _take_batch(session, job, batch)
     session.add(attempt)
     session.add(job)
 
@@ -38,33 +49,50 @@ def take_late(
     session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]], up_to_step: int
 ) -> None:
     """Events of a fenced attempt, up to the step from which its successor goes on; never its states or files."""
-    for kind, at, data in _continuing(session, attempt, reported):
-        step = _step(kind, data)
-        if kind not in LATE or (step or 0) > up_to_step:
-            continue
-        event = _store(session, job, attempt, kind, at, data)
-        if kind == "step" and session.get(Metric, (job.id, step)) is None:
-            _store_metric(session, job, attempt.number, event)
+    continuing = _continuing(session, job, attempt, reported)
+    rows = [row for row in continuing if row["kind"] in LATE and (row["step"] or 0) <= up_to_step]
+    _store(session, job, rows, replace=False)
     session.add(attempt)
 
 
 def _continuing(
-    session: Session, attempt: Attempt, reported: Sequence[dict[str, Any]]
-) -> Iterator[tuple[str, datetime, dict[str, Any]]]:
-    """(kind, time by our clock, fields) of the events that follow the last one taken, without a gap."""
+    session: Session, job: Job, attempt: Attempt, reported: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The columns, with times by our clock, of the events that follow the last one taken, without a gap."""
     ahead = clocks.correction(session, attempt.lane_id) if reported else timedelta()
+    newest, rows = attempt.last_seq, []
+    place = {"job_id": job.id, "attempt": attempt.number}
     for raw in reported:
         kind, seq, at = _head(raw, ahead)
-        if seq > attempt.last_seq + 1:
-            return
-        if seq == attempt.last_seq + 1:
-            attempt.last_seq = seq
-            yield kind, at, events.without_nan({key: one for key, one in raw.items() if key not in SERVER_FIELDS})
+        if seq > newest + 1:
+            break
+        if seq == newest + 1:
+            newest = seq
+            data = {key: one for key, one in raw.items() if key not in SERVER_FIELDS}
+            rows.append(place | {"seq": seq, "kind": kind, "at": at, "step": _step(kind, data), "data": data})
+    attempt.last_seq = newest
+    return rows
 
 
-def _store(session: Session, job: Job, attempt: Attempt, kind: str, at: datetime, data: dict[str, Any]) -> Event:
-    place = {"job_id": job.id, "attempt": attempt.number, "seq": attempt.last_seq}
-    return events.record(session, kind, data, at=at, step=_step(kind, data), **place)
+def _store(session: Session, job: Job, rows: list[dict[str, Any]], replace: bool = True) -> None:
+    """Write events that do nothing but tell, and the steps among them into the curves."""
+    if not rows:
+        return
+    ids = events.record_many(session, rows)
+    steps = [_metric(number, row) for number, row in zip(ids, rows, strict=True) if row["kind"] == "step"]
+    if not steps:
+        return
+    how = "OR REPLACE" if replace else "OR IGNORE"
+    session.connection().exec_driver_sql(f"INSERT {how} INTO metric {COLUMNS}", steps)
+    numbers = [one[1] for one in steps]
+    rollups.build(session, job.id or 0, min(numbers), max(numbers))
+
+
+def _metric(event_id: int, row: dict[str, Any]) -> tuple[Any, ...]:
+    """A row of the curves, in the order of COLUMNS."""
+    data = row["data"]
+    place = (row["job_id"], row["step"], row["attempt"], event_id, row["at"].timestamp())
+    return (*place, *[_number(data.get(name)) for name in METRICS])
 
 
 def _head(raw: dict[str, Any], ahead: timedelta) -> tuple[str, int, datetime]:
@@ -120,6 +148,7 @@ def supersede(session: Session, job: Job, attempt: int, resume_step: int) -> int
         .values(superseded=True)
     )
     session.exec(delete(Metric).where(col(Metric.job_id) == job.id, col(Metric.step) > resume_step))
+    rollups.cut(session, job.id or 0, resume_step)
     beyond = select(Checkpoint).where(
         Checkpoint.job_id == job.id, Checkpoint.attempt < attempt, Checkpoint.step > resume_step
     )
@@ -129,23 +158,17 @@ def supersede(session: Session, job: Job, attempt: int, resume_step: int) -> int
     return resume_step
 
 
-def _take_step(session: Session, job: Job, attempt: int, event: Event) -> None:
-    data = event.data
-    job.step = event.step or job.step
-    job.num_steps = data.get("num_steps") or job.num_steps
-    job.epoch, job.eta_s = data.get("epoch"), data.get("eta_s")
-    _store_metric(session, job, attempt, event)
-
-
-def _store_metric(session: Session, job: Job, attempt: int, event: Event) -> None:
-    assert job.id is not None and event.step is not None and event.id is not None
-    values: dict[str, Any] = {key: _number(event.data.get(key)) for key in METRICS}
-    session.merge(
-        Metric(job_id=job.id, step=event.step, attempt=attempt, event_id=event.id, at=event.at.timestamp(), **values)
-    )
+def _take_batch(session: Session, job: Job, rows: list[dict[str, Any]]) -> None:
+    """Events that do nothing but tell; the last step among them is where the job is."""
+    _store(session, job, rows)
+    for row in [row for row in rows if row["kind"] == "step"][-1:]:
+        data = row["data"]
+        job.step = row["step"] or job.step
+        job.num_steps = data.get("num_steps") or job.num_steps
+        job.epoch, job.eta_s = data.get("epoch"), data.get("eta_s")
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if math.isfinite(value) else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None

@@ -1,5 +1,6 @@
 """Jobs: made, listed, shown. What people ask of a job is in `control`, what workers report in `attempts`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,10 +11,11 @@ from app.columns import utc_now
 from app.db import announce_work
 from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
-from app.models import PRIORITIES, Adapter, Dataset, History, Job, JobState, Lane, Node
+from app.models import PRIORITIES, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
 from app.services import events, forecast, parents, places, waiting
 from app.services.base_models import BaseModels
+from app.services.known import Known
 from app.services.needs import Moment, Needs
 from app.services.trashed import refuse_trashed, shown
 
@@ -221,11 +223,20 @@ def lane_name(session: Session, lane_id: int | None) -> str | None:
     return f"{node.name}/{lane.name}" if lane and node else None
 
 
-def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> dict[str, Any]:
-    """The job as the contract shows it; a list gives the outlook that it has read for all of its jobs."""
-    seen = seen or forecast.outlook(session, [job])
-    start, end = seen.spans.get(job.id or 0, (None, None))
-    adapter_id = session.exec(select(Adapter.id).where(Adapter.job_id == job.id)).first()
+def views(session: Session, rows: Sequence[Job]) -> list[dict[str, Any]]:
+    """Many jobs as the contract shows them, in a handful of queries."""
+    known, seen = Known.of(session, rows), forecast.outlook(session, rows)
+    return [_view(session, row, known, seen) for row in rows]
+
+
+def view(session: Session, job: Job) -> dict[str, Any]:
+    """The job as the contract shows it."""
+    return views(session, [job])[0]
+
+
+def _view(session: Session, job: Job, known: Known, seen: forecast.Outlook) -> dict[str, Any]:
+    assert job.id is not None
+    start, end = seen.spans.get(job.id, (None, None))
     return {
         "id": job.id,
         "kind": job.kind,
@@ -234,7 +245,7 @@ def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> di
         "asked": job.asked,
         "phase": job.phase,
         "waiting_for": seen.waiting_for(session, job),
-        "position": seen.positions.get(job.id or 0),
+        "position": seen.positions.get(job.id),
         "priority": PRIORITY_NAMES[job.priority],
         "attempt": job.attempt,
         "step": job.step,
@@ -259,8 +270,8 @@ def view(session: Session, job: Job, seen: forecast.Outlook | None = None) -> di
         "max_duration_s": job.max_duration_s,
         "makes_way_for": job.makes_way_for,
         "lane": lane_name(session, job.lane_id),
-        "adapter_id": adapter_id,
-        "last_event_id": events.newest_id_of_job(session, job.id or 0),
+        "adapter_id": known.adapters.get(job.id),
+        "last_event_id": known.last_events.get(job.id, 0),
         "error": job.error,
         "trashed_at": iso(job.trashed_at),
     }
@@ -276,7 +287,12 @@ def page(session: Session, limit: int, after: int | None, state: str | None = No
     return list(session.exec(query))
 
 
-def history(session: Session, job_id: int) -> list[dict[str, Any]]:
+def history(session: Session, job_id: int, limit: int | None = None, after: int | None = None) -> list[History]:
+    """Who did what, oldest first."""
     get(session, job_id)
-    rows = session.exec(select(History).where(History.job_id == job_id).order_by(col(History.id)))
-    return [{"at": iso(row.at), "who": row.who, "action": row.action, "detail": row.detail} for row in rows]
+    query = select(History).where(History.job_id == job_id, col(History.id) > (after or 0))
+    return list(session.exec(query.order_by(col(History.id)).limit(limit)))
+
+
+def history_view(row: History) -> dict[str, Any]:
+    return {"at": iso(row.at), "who": row.who, "action": row.action, "detail": row.detail}

@@ -1,16 +1,18 @@
 """Curves of a job: one entry a step, thinned so that every spike stays."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.hub import iso
 from app.models import Event, Metric
-from app.services import jobs
+from app.services import jobs, rollups
 
 COLUMNS = ("step", "loss", "learning_rate", "grad_norm", "num_tokens", "num_targets", "tokens_per_s", "step_s", "epoch")
-EXTREMES = ("loss", "grad_norm")
+NAMES = (*COLUMNS, "at", "attempt")
 TELEMETRY_EXTREMES = ("vram_used", "ram_used", "temperature")
 TELEMETRY = (
     "vram_used",
@@ -35,17 +37,28 @@ def read(
 ) -> dict[str, Any]:
     """Columns of the steps asked for, at most `max_points` of them, with evaluations and telemetry beside them."""
     jobs.get(session, job_id)
-    query = select(*[getattr(Metric, name) for name in (*COLUMNS, "at", "attempt")]).where(Metric.job_id == job_id)
-    if from_step is not None:
-        query = query.where(col(Metric.step) >= from_step)
-    if to_step is not None:
-        query = query.where(col(Metric.step) <= to_step)
-    rows = list(session.exec(query.order_by(col(Metric.step))))
-    kept = [rows[i] for i in thin(rows, [COLUMNS.index(name) for name in EXTREMES], max_points)]
-    names = (*COLUMNS, "at", "attempt")
-    columns: dict[str, Any] = {name: [row[i] for row in kept] for i, name in enumerate(names)}
-    columns["eval"] = _evaluations(session, job_id)
+    rows = _rows(session, job_id, from_step, to_step, max_points)
+    columns: dict[str, Any] = {name: [row[i] for row in rows] for i, name in enumerate(NAMES)}
+    columns["eval"] = _evaluations(session, job_id, from_step, to_step)
     return columns | ({"telemetry": _telemetry(session, job_id, max_points)} if telemetry else {})
+
+
+def _rows(
+    session: Session, job_id: int, from_step: int | None, to_step: int | None, max_points: int
+) -> Sequence[Sequence[Any]]:
+    """All steps where they are no more than `max_points`, else those that the roll-ups name."""
+    bounds = rollups.bounds(session, job_id, from_step, to_step)
+    if bounds is None:
+        return []
+    query = select(*[getattr(Metric, name) for name in NAMES])
+    query = query.where(Metric.job_id == job_id, col(Metric.step).between(*bounds))
+    query = query.order_by(col(Metric.step))
+    counted = query.with_only_columns(Metric.step).limit(min(max_points, 2**31) + 1).subquery()
+    if session.connection().execute(select(func.count()).select_from(counted)).scalar_one() <= max_points:
+        return list(session.exec(query))
+    steps = func.json_each(json.dumps(sorted(rollups.extremes(session, job_id, *bounds, max_points))))
+    wanted = steps.table_valued("value")
+    return list(session.exec(query.where(col(Metric.step).in_(wanted.select()))))
 
 
 def thin(rows: Sequence[Sequence[Any]], extremes: Sequence[int], max_points: int) -> list[int]:
@@ -77,11 +90,16 @@ def _key(value: Any) -> float:
     return float("-inf") if value is None else value
 
 
-def _evaluations(session: Session, job_id: int) -> dict[str, list[Any]]:
-    rows = [event.data for event in of_kind(session, job_id, "eval")]
-    by_step = {row["step"]: row for row in rows}
-    ordered = [by_step[step] for step in sorted(by_step)]
-    return {"step": [row["step"] for row in ordered], "loss": [row.get("loss") for row in ordered]}
+def _evaluations(session: Session, job_id: int, from_step: int | None, to_step: int | None) -> dict[str, list[Any]]:
+    query = select(Event.step, Event.data).where(Event.job_id == job_id, Event.kind == "eval")
+    query = query.where(col(Event.superseded).is_(False)).order_by(col(Event.id))
+    if from_step is not None:
+        query = query.where(col(Event.step) >= from_step)
+    if to_step is not None:
+        query = query.where(col(Event.step) <= to_step)
+    by_step = {step or 0: data.get("loss") for step, data in session.exec(query)}
+    steps = sorted(by_step)
+    return {"step": steps, "loss": [by_step[step] for step in steps]}
 
 
 def _telemetry(session: Session, job_id: int, max_points: int) -> dict[str, list[Any]]:
@@ -92,10 +110,12 @@ def _telemetry(session: Session, job_id: int, max_points: int) -> dict[str, list
     return {name: [row[i] for row in kept] for i, name in enumerate(("at", *TELEMETRY))}
 
 
-def of_kind(session: Session, job_id: int, kind: str) -> list[Event]:
+def of_kind(
+    session: Session, job_id: int, kind: str, limit: int | None = None, after: int | None = None
+) -> list[Event]:
     """Events of one kind that no later attempt superseded, oldest first."""
     query = select(Event).where(Event.job_id == job_id, Event.kind == kind, col(Event.superseded).is_(False))
-    return list(session.exec(query.order_by(col(Event.id))))
+    return list(session.exec(query.where(col(Event.id) > (after or 0)).order_by(col(Event.id)).limit(limit)))
 
 
 def log_text(session: Session, job_id: int) -> str:

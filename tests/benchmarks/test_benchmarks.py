@@ -1,13 +1,16 @@
 """The benchmarks, shrunk: they still do what they say, and every mark has its row. No number here means anything."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
-from benchmarks import head_memory, tokenizing, train_cpu, train_gpu
+from benchmarks import head_memory, live, queue_marks, tokenizing, train_cpu, train_gpu
 from benchmarks.table import Row, is_met, report, row
+from tests.conftest import REPOSITORY
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 KEYS = {"name", "value", "unit", "mark", "better"}
@@ -71,3 +74,25 @@ def test_a_mark_is_held_against_the_ratio_where_there_is_one() -> None:
 def test_results_that_are_kept_are_of_that_shape(path: Path) -> None:
     rows = json.loads(path.read_text("utf-8"))
     assert rows and all(set(one) >= KEYS for one in rows)
+
+
+# What a control center in processes of its own leaves open is theirs to close.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_queue(tmp_path: Path) -> None:
+    rows = check(queue_marks.measure(tmp_path, queue_marks.SMALL), tmp_path / "rows.json")
+    assert marks(rows) == [100]
+    assert {"wake-up to claim, p50", "wake-up to claim, p99"} <= set(rows)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.timeout(400)
+def test_live(tmp_path: Path) -> None:
+    rows = check(live.measure(tmp_path, live.SMALL), tmp_path / "rows.json")
+    assert marks(rows) == [0, 1, 4, 8, 150, 300, 10_000]
+    assert next(one["value"] for name, one in rows.items() if name.endswith("events lost")) == 0
+
+
+def test_the_queues_benchmark_hides_no_module_of_python() -> None:
+    code = "import sys; sys.path.insert(0, 'benchmarks'); import queue; print(queue.Queue, queue.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "benchmarks" not in done.stdout, done.stderr
