@@ -51,9 +51,17 @@ class Image(msgspec.Struct, frozen=True):
     height: int
 
 
+class Call(msgspec.Struct, frozen=True):
+    """A call of a tool; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
 class Turn(msgspec.Struct, frozen=True):
     role: Role
     content: tuple[Text | Image, ...]
+    calls: tuple[Call, ...] = ()
 
     @property
     def text(self) -> str:
@@ -62,7 +70,10 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True):
+    """`tools` are what may be called, each as JSON text."""
+
     turns: tuple[Turn, ...]
+    tools: tuple[str, ...] = ()
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -77,4 +88,4 @@ class Conversation(msgspec.Struct, frozen=True):
     def prompt(self) -> "Conversation":
         """All turns before the last answer: what the model is asked."""
         last = max((i for i, turn in enumerate(self.turns) if turn.role == "assistant"), default=len(self.turns))
-        return Conversation(self.turns[:last])
+        return Conversation(self.turns[:last], self.tools)
