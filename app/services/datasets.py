@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlmodel import Session, col, delete, select
 
+from app.conversations.lints.kinds import KINDS
 from app.errors import NotFound
 from app.hub import iso
 from app.models import Dataset, Finding
@@ -131,6 +132,8 @@ def finding_view(row: Finding) -> dict[str, Any]:
         "field": row.field,
         "message": row.message,
         "excerpt": row.excerpt,
+        "why": KINDS[row.kind].why if row.kind in KINDS else "",
+        "advice": KINDS[row.kind].advice if row.kind in KINDS else "",
     }
     return view if row.other_line is None else view | {"other_line": row.other_line}
 

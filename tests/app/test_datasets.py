@@ -28,7 +28,10 @@ def test_three_ways_in_store_the_same_bytes(center: Center, settings: Settings) 
 
 def test_a_small_dataset_is_ready_when_the_answer_comes(center: Center) -> None:
     dataset = center.upload(GOOD)
-    assert (dataset["state"], dataset["num_records"], dataset["num_valid"], dataset["findings"]) == ("ready", 3, 3, {})
+    assert (dataset["state"], dataset["num_records"], dataset["num_valid"], dataset["findings"]) == (
+        *("ready", 3, 3),
+        {"bare_count": 3},
+    )
 
 
 def test_the_same_bytes_again_are_the_same_dataset(center: Center) -> None:
@@ -80,9 +83,10 @@ def test_garbage_is_refused_and_never_a_500(center: Center, content: bytes) -> N
 def test_findings_name_line_and_field_and_can_be_paged(center: Center) -> None:
     bad = [{"messages": [{"role": "user", "content": "q"}, {"role": "bot", "content": str(i)}]} for i in range(7)]
     dataset = center.upload(GOOD + jsonl(*bad))
-    assert dataset["findings"] == {"unknown_role": 7}
+    assert dataset["findings"] == {"bare_count": 3, "unknown_role": 7}
     first = center.get(f"/api/datasets/{dataset['id']}/findings?kind=unknown_role&limit=5").json()
-    rest = center.get(f"/api/datasets/{dataset['id']}/findings?limit=5&after={first['next']}").json()
+    query = f"severity=error&limit=5&after={first['next']}"
+    rest = center.get(f"/api/datasets/{dataset['id']}/findings?{query}").json()
     assert [one["line"] for one in first["items"] + rest["items"]] == [4, 5, 6, 7, 8, 9, 10]
     assert (first["items"][0]["field"], first["items"][0]["severity"], rest["next"]) == (
         "messages[1].role",
