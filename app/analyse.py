@@ -1,5 +1,8 @@
-"""`python -m app.analyse FILE`: reads a dataset in a process of its own and tells what it saw, as JSON lines.
+"""`python -m app.analyse FILE LINES READING`: reads a dataset in a process of its own, tells what it saw as JSON lines.
 
+A file that is no plain JSONL is first unpacked into LINES, which is read then; READING is JSON, {} for "as it is".
+
+    {"unpacked": {"container", "size", "sha256"}}           where it was unpacked
     {"progress": 0.4, "num_records": n, "num_valid": m}     about twice a second
     {"findings": [...]}                                     at most 500 each, every finding once, by line
     {"done": true, "num_records", "num_valid", "findings": {kind: count}, "statistics": {...}}     last
@@ -16,6 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from app.conversations.containers.reading import Reading
+from app.conversations.containers.streams import Unpackable
+from app.conversations.containers.unpack import unpack
 from app.conversations.findings import Finding
 from app.conversations.inspection import inspect
 from app.conversations.part import Options
@@ -41,8 +49,17 @@ class Progress:
             self._say({"progress": round(SHARE_OF_LINES * share, 4), **told})
 
 
+def unpacked(path: Path, lines: Path, reading: Reading, say: Say) -> Path:
+    """The file whose lines are the records."""
+    found = unpack(path, lines, reading)
+    if found is None:
+        return path
+    say({"unpacked": msgspec.to_builtins(found)})
+    return lines
+
+
 def analyse(path: Path, say: Say) -> None:
-    """Read the whole file; every message goes to `say`."""
+    """Read the whole file of lines; every message goes to `say`."""
     kinds = Counter[str]()
     with inspect(path, Options(), Progress(say)) as seen:
         for findings in _batched(seen.findings(), BATCH):
@@ -64,13 +81,17 @@ def _print(message: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m app.analyse FILE\n")
+    if len(arguments) != 3:
+        sys.stderr.write("usage: python -m app.analyse FILE LINES READING\n")
         return 2
+    path, lines, reading = Path(arguments[0]), Path(arguments[1]), msgspec.json.decode(arguments[2], type=Reading)
     try:
-        analyse(Path(arguments[0]), _print)
+        analyse(unpacked(path, lines, reading, _print), _print)
     except BrokenPipeError:
         return 1  # whoever started us is gone; there is nobody left to tell
+    except Unpackable as error:
+        _print({"error": error.message})
+        return 2
     except OSError as error:
         _print({"error": f"The file cannot be read: {error.strerror or error}."})
         return 2

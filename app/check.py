@@ -1,9 +1,13 @@
 """What `trainctl check` says about a file."""
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.config import Settings
+from app.conversations.containers.reading import Reading
+from app.conversations.containers.unpack import AS_IT_IS, unpack
 from app.conversations.inspection import inspect
 from app.conversations.lints import leakage
 from app.conversations.part import Options
@@ -19,12 +23,16 @@ class Unreadable(AppError):
 
 
 def check(
-    path: Path, model_dir: Path | None = None, max_length: int = DEFAULT_MAX_LENGTH, train: Path | None = None
+    path: Path,
+    model_dir: Path | None = None,
+    max_length: int = DEFAULT_MAX_LENGTH,
+    train: Path | None = None,
+    reading: Reading = AS_IT_IS,
 ) -> dict[str, Any]:
     """{"records", "valid", "findings", "statistics"}, the findings complete and in the order of the lines.
 
     Lengths go by the tokenizer in `model_dir`, else by the characters. With `train`, the file is looked through for
-    questions that are trained on there. Raises `Unreadable`, and `ModelIncomplete`.
+    questions that are trained on there. Raises `Unreadable`, `Unpackable` and `ModelIncomplete`.
     """
     options = Options(
         max_length=max_length,
@@ -32,15 +40,21 @@ def check(
         system_prompt=DEFAULT_SYSTEM_PROMPT,
     )
     try:
-        with inspect(path, options) as seen:
+        with TemporaryDirectory() as room, inspect(_lines(path, room, reading), options) as seen:
             findings = [finding.as_json() for finding in seen.findings()]
             totals = {"records": seen.num_records, "valid": seen.num_valid}
             if train:
-                findings += [finding.as_json() for finding in leakage.find(train, path)]
+                findings += [finding.as_json() for finding in leakage.find(_lines(train, room, reading), seen.path)]
                 findings.sort(key=lambda finding: finding["line"])
             return totals | {"findings": findings, "statistics": seen.totals()}
     except OSError as error:
         raise Unreadable(f"{error.filename or path} cannot be read: {error.strerror or error}.") from None
+
+
+def _lines(path: Path, room: str, reading: Reading) -> Path:
+    """The file whose lines are the records; unpacked into `room` where it is no plain JSONL."""
+    target = Path(room) / f"{len(os.listdir(room))}.jsonl"
+    return target if unpack(path, target, reading) else path
 
 
 def model_folder(name: str | None, settings: Settings) -> Path | None:

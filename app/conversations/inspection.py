@@ -41,7 +41,7 @@ class Inspection:
     """The totals of a file; `findings()` gives each finding once, in the order of the lines. Close it."""
 
     def __init__(self, path: Path, options: Options) -> None:
-        self._path, self._options = path, options
+        self.path, self._options = path, options
         self.num_records = self.num_valid = self._num_lines = 0
         self.statistics = Statistics()
         self._open = ExitStack()
@@ -68,7 +68,7 @@ class Inspection:
         self._num_lines += part.num_lines
 
     def findings(self) -> Iterator[Finding]:
-        comparison = Comparison(self._path, self._columns, self._options.frame or frozenset())
+        comparison = Comparison(self.path, self._columns, self._options.frame or frozenset())
         try:
             yield from whole.merged(iter(self._of_the_file()), self._of_lines(), whole.find(comparison))
         finally:

@@ -19,7 +19,7 @@ from tests.rules.tree import ROOT
 
 def field_like(folder: Path, *arguments: str) -> tuple[Path, dict[str, list[int]]]:
     path = folder / "leo.jsonl"
-    command = [sys.executable, ROOT / "examples" / "make_leo_like.py", path, *arguments]
+    command = [sys.executable, str(ROOT / "examples" / "make_leo_like.py"), str(path), *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     truth: dict[str, list[int]] = json.loads(path.with_suffix(".truth.json").read_text())["faults"]
     return path, truth
