@@ -43,12 +43,14 @@ class Text(msgspec.Struct, frozen=True):
 
 
 class Image(msgspec.Struct, frozen=True):
-    """An image whose bytes were decoded once; `width` and `height` are in pixels, after the EXIF rotation."""
+    """An image whose bytes were decoded once; `width` and `height` are in pixels, after the EXIF rotation. `traits` are
+    kinds of findings: what becomes of it on its way to the model that may surprise."""
 
     data: bytes
     source: str
     width: int
     height: int
+    traits: tuple[str, ...] = ()
 
 
 class Call(msgspec.Struct, frozen=True):

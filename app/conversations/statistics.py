@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import msgspec
 
+from app.conversations.images import ImageRules
 from app.conversations.normalize import is_item_list
 from app.conversations.records import Conversation, ExactNumber, Line
 from app.conversations.shapes import RawTurn, raw_turns, shape_of
@@ -20,14 +21,19 @@ ANSWER_KINDS: dict[type, str] = {
 }
 
 
+IMAGES = ImageRules()
+
+
 class Statistics(msgspec.Struct):
-    """Characters count all texts, answers every assistant turn; tokens are 0 where no tokenizer was given."""
+    """Characters count all texts, answers every assistant turn; tokens are 0 where no tokenizer was given.
+    Image tokens are those at the usual pixel limits of Qwen3-VL."""
 
     turns: int = 0
     characters: int = 0
     longest: int = 0
     answer_characters: int = 0
     images: int = 0
+    image_tokens: int = 0
     with_system: int = 0
     tokens: int = 0
     targets: int = 0
@@ -42,7 +48,9 @@ class Statistics(msgspec.Struct):
         self.turns += len(texts)
         self.characters += characters
         self.longest = max(self.longest, characters)
-        self.images += len(conversation.images)
+        for image in conversation.images:
+            self.images += 1
+            self.image_tokens += IMAGES.num_tokens(image.width, image.height)
         self.with_system += conversation.turns[0].role == "system"
         shape = shape_of(line.value)
         self.shapes[shape] = self.shapes.get(shape, 0) + 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
-from benchmarks import head_memory, tokenizing, train_cpu, train_gpu
+from benchmarks import head_memory, intake, tokenizing, train_cpu, train_gpu
 from benchmarks.table import Row, is_met, report, row
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -71,3 +71,9 @@ def test_a_mark_is_held_against_the_ratio_where_there_is_one() -> None:
 def test_results_that_are_kept_are_of_that_shape(path: Path) -> None:
     rows = json.loads(path.read_text("utf-8"))
     assert rows and all(set(one) >= KEYS for one in rows)
+
+
+def test_intake(tmp_path: Path) -> None:
+    rows = check(intake.measure(tmp_path, megabytes=1.0, rows=200), tmp_path / "rows.json")
+    assert marks(rows) == [25, 100, 150, 300]
+    assert {name for name in rows if "beside datasets" in name or "beside pandas" in name}

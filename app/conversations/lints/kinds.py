@@ -69,6 +69,10 @@ KINDS: dict[str, Kind] = {
         "note", "The adapter works best under the prompt it was trained with.", "Use one prompt, or mean it."
     ),
     "dominant_answer": Kind("note", "Always giving it is right often enough.", "Balance the answers."),
+    "image_rotated": Kind("note", "It is trained as its EXIF turns it.", "Serve the model images turned the same way."),
+    "image_converted": Kind("note", "Colors shift when CMYK becomes RGB.", "Save it as RGB to be sure of its colors."),
+    "image_animated": Kind("note", "Only the first frame is seen.", "Use the frame that the answer speaks of."),
+    "image_large": Kind("note", "It is made smaller, and small print is lost.", "Crop it to what matters."),
     "duplicate_key": Kind("note", "Only the last of the values is used.", "Keep one of them."),
     "byte_order_mark": Kind("note", "Harmless here; other tools stumble over it.", "Save as UTF-8 without BOM."),
     "windows_line_ends": Kind("note", "Harmless here; other tools stumble over it.", "Save with \\n line ends."),

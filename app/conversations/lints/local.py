@@ -7,6 +7,7 @@ from app.conversations.lints import (
     bare_count,
     boilerplate,
     mojibake,
+    odd_image,
     personal_data,
     refusal,
     role_order,
@@ -24,4 +25,5 @@ LINTS: tuple[Callable[[Record], Iterator[Finding]], ...] = (
     refusal.find,
     boilerplate.find,
     role_order.find,
+    odd_image.find,
 )
