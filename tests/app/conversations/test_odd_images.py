@@ -69,7 +69,12 @@ def test_a_turned_picture_is_measured_as_it_is_shown(tmp_path: Path) -> None:
 def test_the_same_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
     measure = images.measure
-    monkeypatch.setattr(images, "measure", lambda data: decoded.append(len(data)) or measure(data))
+
+    def counted(data: bytes) -> tuple[int, int]:
+        decoded.append(len(data))
+        return measure(data)
+
+    monkeypatch.setattr(images, "measure", counted)
     images._look.cache_clear()
     rows = [
         row(picture("PNG", size=(70, 40)), picture("PNG", size=(40, 70))) | {"response": f"no {n}"} for n in range(9)
