@@ -97,9 +97,9 @@ def textual(source: Path, target: Path, megabytes: float) -> None:
             for line in source.read_text("utf-8").splitlines():
                 try:
                     messages = [{k: str(v) for k, v in one.items()} for one in json.loads(line)["messages"]]
-                except (ValueError, TypeError, KeyError, AttributeError):
+                    messages[0]["content"] += f" {turn}"
+                except (ValueError, TypeError, LookupError, AttributeError):
                     continue
-                messages[0]["content"] += f" {turn}"
                 file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
 
 
