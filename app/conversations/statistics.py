@@ -8,7 +8,7 @@ import msgspec
 from app.conversations.images import ImageRules
 from app.conversations.normalize import is_item_list
 from app.conversations.records import Conversation, ExactNumber, Line
-from app.conversations.shapes import RawTurn, raw_turns, shape_of
+from app.conversations.shapes import raw_turns, shape_of
 
 ANSWER_KINDS: dict[type, str] = {
     str: "text",
@@ -54,7 +54,7 @@ class Statistics(msgspec.Struct):
         self.with_system += conversation.turns[0].role == "system"
         shape = shape_of(line.value)
         self.shapes[shape] = self.shapes.get(shape, 0) + 1
-        for kind in _answer_kinds(raw_turns(cast(dict[str, Any], line.value), shape)):
+        for kind in _answer_kinds(cast(dict[str, Any], line.value), shape):
             self.answer_kinds[kind] = self.answer_kinds.get(kind, 0) + 1
 
     def merge(self, other: "Statistics") -> None:
@@ -74,7 +74,10 @@ class Statistics(msgspec.Struct):
         return shown
 
 
-def _answer_kinds(turns: list[RawTurn]) -> list[str]:
+def _answer_kinds(value: dict[str, Any], shape: str) -> list[str]:
     """What JSON type each answer of a valid record was written as."""
-    answers = [turn.content for turn in turns if turn.role == "assistant"]
+    if shape == "messages":  # by far the most; the turns were gone through once already
+        answers = [message.get("content") for message in value["messages"] if message["role"] == "assistant"]
+    else:
+        answers = [turn.content for turn in raw_turns(value, shape) if turn.role == "assistant"]
     return ["text" if is_item_list(answer) else ANSWER_KINDS.get(type(answer), "call") for answer in answers]

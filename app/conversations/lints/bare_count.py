@@ -14,7 +14,7 @@ LONGEST = 40
 
 
 def find(record: Record) -> Iterator[Finding]:
-    for place, text in record.answers():
+    for place, text in record.answers:
         if len(text) <= LONGEST and NUMBER.match(text):
             yield record.finding("bare_count", place, "The answer is a bare number.")
 

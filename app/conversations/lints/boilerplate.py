@@ -16,7 +16,7 @@ PHRASE = re.compile(
 
 
 def find(record: Record) -> Iterator[Finding]:
-    for place, text in record.answers():
+    for place, text in record.answers:
         if text[:1] in "{[":
             continue
         edges = text if len(text) <= 2 * EDGE else f"{text[:EDGE]}\n{text[-EDGE:]}"

@@ -10,7 +10,8 @@ from app.conversations.lints.kinds import severity_of
 
 def find(line: int, raw: bytes, value: object) -> Iterator[Finding]:
     # Each key is written once with a quote and a colon behind it; inside a text that quote has a backslash.
-    if raw.count(b'":') - raw.count(b'\\":') <= _num_keys(value):
+    num_written = raw.count(b'":') - raw.count(b'\\":')
+    if num_written <= 1 or num_written <= _num_keys(value):
         return
     twice: list[str] = []
     json.loads(raw, object_pairs_hook=lambda pairs: _note(pairs, twice))

@@ -8,7 +8,7 @@ TEXT, JSON, BROKEN, NEITHER = range(4)  # BROKEN begins like JSON; NEITHER has a
 
 def json_state(record: Record) -> int:
     """Of the worst answer: BROKEN, then TEXT, then JSON."""
-    states = {state_of(text) for _, text in record.answers()}
+    states = {state_of(text) for _, text in record.answers}
     return next((state for state in (BROKEN, TEXT, JSON) if state in states), NEITHER)
 
 

@@ -40,7 +40,7 @@ VOTES: dict[str, tuple[str, ...]] = {
 }
 # A script decides from this share of the letters on; words from this many votes on, so many times those of the next.
 SCRIPT_SHARE, LEAST_VOTES, LEAD = 0.3, 3, 1.5
-SAMPLE = 160
+SAMPLE = 110
 
 
 def language_of(texts: Sequence[str]) -> int:

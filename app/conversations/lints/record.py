@@ -1,6 +1,5 @@
 """A valid record as the lints see it, and how they speak about it."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from app.conversations.findings import Finding, excerpt, printable
@@ -10,24 +9,22 @@ from app.conversations.shapes import turn_fields
 
 
 class Record(NamedTuple):
-    """`raw` are the bytes of the line, `value` its JSON, `texts` one text a turn: its content and calls of tools."""
+    """`raw` are the bytes of the line, `value` its JSON, `texts` one text a turn: its content and calls of tools;
+    `answers` has (number of the turn, text) of each answer."""
 
     line: int
     raw: bytes
     value: object
     conversation: Conversation
     texts: tuple[str, ...]
+    answers: tuple[tuple[int, str], ...]
 
     @classmethod
     def of(cls, line: Line, conversation: Conversation) -> "Record":
         texts = tuple(turn.text if not turn.calls else _with_calls(turn) for turn in conversation.turns)
-        return cls(line.number, line.raw, line.value, conversation, texts)
-
-    def answers(self) -> Iterator[tuple[int, str]]:
-        """(number of the turn, text) of every answer."""
-        for place, turn in enumerate(self.conversation.turns):
-            if turn.role == "assistant":
-                yield place, self.texts[place]
+        turns = enumerate(conversation.turns)
+        answers = tuple((place, texts[place]) for place, turn in turns if turn.role == "assistant")
+        return cls(line.number, line.raw, line.value, conversation, texts, answers)
 
     def field(self, turn: int) -> str:
         """Where in the raw record the turn's content stands."""

@@ -19,6 +19,6 @@ REFUSAL = re.compile(rf"\b(?:{'|'.join(OPENINGS)})", re.IGNORECASE)
 
 
 def find(record: Record) -> Iterator[Finding]:
-    for place, text in record.answers():
+    for place, text in record.answers:
         if text[:1] not in "{[" and REFUSAL.search(text[:HEAD]):
             yield record.finding("refusal", place, "The answer refuses.")

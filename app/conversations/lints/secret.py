@@ -20,10 +20,12 @@ class Detector(NamedTuple):
     name: str
     words: str
     likely: tuple[re.Pattern[bytes], ...]
+    needs: bytes = b""
 
 
-def _detector(name: str, words: str, *likely: bytes) -> Detector:
-    return Detector(name, words, tuple(map(re.compile, likely)))
+def _detector(name: str, words: str, *likely: bytes, needs: bytes = b"") -> Detector:
+    """`needs` is a sign without which no pattern can match, looked for before them all."""
+    return Detector(name, words, tuple(map(re.compile, likely)), needs)
 
 
 # The library is far slower than the patterns. Its detectors that go by high entropy or by words such as `password` are
@@ -31,19 +33,19 @@ def _detector(name: str, words: str, *likely: bytes) -> Detector:
 DETECTORS = (
     _detector("aws.AWSKeyDetector", "an AWS access key", rb"A(?:[BKS]IA|CCA|3T)", rb"aws", rb"AWS"),
     _detector("private_key.PrivateKeyDetector", "a private key", rb"PRIVATE KEY", rb"PuTTY-User-Key"),
-    _detector("github_token.GitHubTokenDetector", "a GitHub token", rb"gh[opsur]_"),
+    _detector("github_token.GitHubTokenDetector", "a GitHub token", rb"gh[opsur]_", needs=b"_"),
     _detector("gitlab_token.GitLabTokenDetector", "a GitLab token", rb"gl[a-z]{2,5}-"),
     _detector("slack.SlackDetector", "a Slack token", rb"xox[a-z]-", rb"hooks\.slack\.com"),
-    _detector("stripe.StripeDetector", "a Stripe key", rb"k_live_"),
+    _detector("stripe.StripeDetector", "a Stripe key", rb"k_live_", needs=b"_"),
     _detector("openai.OpenAIDetector", "an OpenAI key", rb"T3BlbkFJ"),
     _detector("sendgrid.SendGridDetector", "a SendGrid key", rb"SG\."),
-    _detector("npm.NpmDetector", "an npm token", rb":_authToken"),
+    _detector("npm.NpmDetector", "an npm token", rb":_authToken", needs=b"_"),
     _detector("pypi_token.PypiTokenDetector", "a PyPI token", rb"pypi-AgE"),
-    _detector("azure_storage_key.AzureStorageKeyDetector", "an Azure storage key", rb"AccountKey="),
+    _detector("azure_storage_key.AzureStorageKeyDetector", "an Azure storage key", rb"AccountKey=", needs=b"="),
     _detector("square_oauth.SquareOAuthDetector", "a Square secret", rb"sq0csp-"),
     _detector("telegram_token.TelegramBotTokenDetector", "a Telegram token", rb":AA"),
     _detector("jwt.JwtTokenDetector", "a JSON web token", rb"eyJ"),
-    _detector("basic_auth.BasicAuthDetector", "a password in an address", rb"://"),
+    _detector("basic_auth.BasicAuthDetector", "a password in an address", rb"://", needs=b"/"),
 )
 REMOVED = "[removed]"
 KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY[A-Z ]*-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL)
@@ -63,6 +65,8 @@ def find(record: Record) -> Iterator[Finding]:
 def suspects(raw: bytes) -> list[Detector]:
     found = []
     for detector in DETECTORS:
+        if detector.needs and detector.needs not in raw:
+            continue
         for likely in detector.likely:
             if likely.search(raw):
                 found.append(detector)

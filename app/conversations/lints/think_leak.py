@@ -16,7 +16,7 @@ TAG = re.compile(r"</?think>")
 def find(record: Record) -> Iterator[Finding]:
     if b"think>" not in record.raw:
         return
-    for place, text in record.answers():
+    for place, text in record.answers:
         if "think>" in text and (message := fault(text)):
             yield record.finding("think_leak", place, message)
 
