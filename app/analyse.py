@@ -1,7 +1,10 @@
-"""`python -m app.analyse FILE`: reads a dataset in a process of its own and tells what it saw, as JSON lines.
+"""`python -m app.analyse FILE LINES READING`: reads a dataset in a process of its own, tells what it saw as JSON lines.
 
+A file that is no plain JSONL is first unpacked into LINES, which is read then; READING is JSON, {} for "as it is".
+
+    {"unpacked": {"container", "size", "sha256"}}           where it was unpacked
     {"progress": 0.4, "num_records": n, "num_valid": m}     about twice a second
-    {"findings": [...]}                                     at most 500 each, every finding once
+    {"findings": [...]}                                     at most 500 each, every finding once, by line
     {"done": true, "num_records", "num_valid", "findings": {kind: count}, "statistics": {...}}     last
 
 Memory does not grow with the file. A file that cannot be read ends with {"error": "..."} and exit status 2.
@@ -11,100 +14,64 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app.conversations.findings import Checked, check_lines
-from app.conversations.normalize import is_item_list
-from app.conversations.records import Conversation, ExactNumber, Line
+import msgspec
+
+from app.conversations.containers.reading import Reading
+from app.conversations.containers.streams import Unpackable
+from app.conversations.containers.unpack import unpack
+from app.conversations.findings import Finding
+from app.conversations.inspection import inspect
+from app.conversations.part import Options
 
 BATCH = 500
 PROGRESS_EVERY_S = 0.5
-LINES_PER_LOOK = 16  # how often the clock is read
-
-ANSWER_KINDS: dict[type, str] = {
-    str: "text",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    ExactNumber: "number",
-    dict: "object",
-    list: "list",
-}
+# Looking through the lines is most of the work; comparing them is the rest.
+SHARE_OF_LINES = 0.9
 
 Say = Callable[[dict[str, Any]], None]
 
 
-class Statistics:
-    """Running totals over the valid records; characters count all texts, answers count every assistant turn."""
+class Progress:
+    """Says how far the reading is, now and then."""
 
-    def __init__(self) -> None:
-        self.turns = self.characters = self.answer_characters = self.images = self.with_system = 0
-        self.longest = 0
-        self.answer_kinds: Counter[str] = Counter()
+    def __init__(self, say: Say) -> None:
+        self._say, self._spoke_at = say, time.monotonic()
 
-    def add(self, line: Line, conversation: Conversation) -> None:
-        characters = 0
-        for turn in conversation.turns:
-            characters += len(turn.text)
-            self.answer_characters += len(turn.text) if turn.role == "assistant" else 0
-        self.turns += len(conversation.turns)
-        self.characters += characters
-        self.longest = max(self.longest, characters)
-        self.images += len(conversation.images)
-        self.with_system += conversation.turns[0].role == "system"
-        self.answer_kinds.update(_answer_kinds(line.value))
+    def __call__(self, share: float, num_records: int, num_valid: int) -> None:
+        if time.monotonic() - self._spoke_at >= PROGRESS_EVERY_S:
+            self._spoke_at = time.monotonic()
+            told = {"num_records": num_records, "num_valid": num_valid}
+            self._say({"progress": round(SHARE_OF_LINES * share, 4), **told})
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "turns": self.turns,
-            "characters": self.characters,
-            "longest": self.longest,
-            "answer_characters": self.answer_characters,
-            "images": self.images,
-            "with_system": self.with_system,
-            "answer_kinds": dict(self.answer_kinds),
-        }
+
+def unpacked(path: Path, lines: Path, reading: Reading, say: Say) -> Path:
+    """The file whose lines are the records."""
+    found = unpack(path, lines, reading)
+    if found is None:
+        return path
+    say({"unpacked": msgspec.to_builtins(found)})
+    return lines
 
 
 def analyse(path: Path, say: Say) -> None:
-    """Read the whole file; every message goes to `say`."""
-    size = max(1, path.stat().st_size)
-    statistics, kinds = Statistics(), Counter[str]()
-    waiting: list[dict[str, Any]] = []
-    num_records = num_valid = 0
-    spoke_at = time.monotonic()
-    for checked in check_lines(path):
-        num_records += 1
-        num_valid += _count(checked, statistics, kinds, waiting)
-        if len(waiting) >= BATCH:
-            say({"findings": waiting[:BATCH]})
-            del waiting[:BATCH]
-        if num_records % LINES_PER_LOOK == 0 and time.monotonic() - spoke_at >= PROGRESS_EVERY_S:
-            spoke_at = time.monotonic()
-            say({"progress": round(checked.line.end / size, 4), "num_records": num_records, "num_valid": num_valid})
-    if waiting:
-        say({"findings": waiting})
-    totals = {"num_records": num_records, "num_valid": num_valid, "findings": dict(kinds)}
-    say({"done": True, **totals, "statistics": {"records": num_records, **statistics.as_json()}})
+    """Read the whole file of lines; every message goes to `say`."""
+    kinds = Counter[str]()
+    with inspect(path, Options(), Progress(say)) as seen:
+        for findings in _batched(seen.findings(), BATCH):
+            kinds.update(finding.kind for finding in findings)
+            say({"findings": [finding.as_json() for finding in findings]})
+        totals = {"num_records": seen.num_records, "num_valid": seen.num_valid, "findings": dict(kinds)}
+        say({"done": True, **totals, "statistics": seen.totals()})
 
 
-def _count(checked: Checked, statistics: Statistics, kinds: Counter[str], waiting: list[dict[str, Any]]) -> bool:
-    """Take one line into the totals; whether it is valid."""
-    for finding in checked.findings:
-        kinds[finding.kind] += 1
-        waiting.append(finding.as_json())
-    if checked.conversation is None:
-        return False
-    statistics.add(checked.line, checked.conversation)
-    return True
-
-
-def _answer_kinds(value: Any) -> list[str]:
-    """What JSON type each answer of a valid record was written as."""
-    answers = [message["content"] for message in value["messages"] if message["role"] == "assistant"]
-    return ["text" if is_item_list(answer) else ANSWER_KINDS[type(answer)] for answer in answers]
+def _batched(findings: Iterator[Finding], size: int) -> Iterator[list[Finding]]:
+    while batch := list(islice(findings, size)):
+        yield batch
 
 
 def _print(message: dict[str, Any]) -> None:
@@ -114,13 +81,17 @@ def _print(message: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m app.analyse FILE\n")
+    if len(arguments) != 3:
+        sys.stderr.write("usage: python -m app.analyse FILE LINES READING\n")
         return 2
+    path, lines, reading = Path(arguments[0]), Path(arguments[1]), msgspec.json.decode(arguments[2], type=Reading)
     try:
-        analyse(Path(arguments[0]), _print)
+        analyse(unpacked(path, lines, reading, _print), _print)
     except BrokenPipeError:
         return 1  # whoever started us is gone; there is nobody left to tell
+    except Unpackable as error:
+        _print({"error": error.message})
+        return 2
     except OSError as error:
         _print({"error": f"The file cannot be read: {error.strerror or error}."})
         return 2

@@ -4,10 +4,10 @@ import asyncio
 import json
 import logging
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from typing import Any
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from app.db import Database
 from app.services import datasets, estimates
@@ -43,6 +43,10 @@ class Analysis:
     def add(self, dataset_id: int) -> None:
         self._finished[dataset_id] = asyncio.Event()
         self._waiting.put_nowait(dataset_id)
+
+    def add_from_thread(self, dataset_id: int) -> None:
+        """The same from a thread of the pool."""
+        from_thread.run_sync(self.add, dataset_id)
 
     async def wait(self, dataset_id: int, timeout: float) -> None:
         """Wait for a check to end, at most so many seconds."""
@@ -95,9 +99,9 @@ class Analysis:
             await self._child.wait()
 
     async def _check(self, dataset_id: int) -> None:
-        path = await to_thread.run_sync(self._begin, dataset_id)
+        arguments = await to_thread.run_sync(self._begin, dataset_id)
         self._child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app.analyse", path, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, limit=LINE_LIMIT
+            *(sys.executable, "-m", "app.analyse", *arguments), stdin=DEVNULL, stdout=PIPE, limit=LINE_LIMIT
         )
         assert self._child.stdout is not None
         done = False
@@ -110,11 +114,13 @@ class Analysis:
                 self._fail, dataset_id, f"The check {reason} before it was through; send it again."
             )
 
-    def _begin(self, dataset_id: int) -> str:
+    def _begin(self, dataset_id: int) -> list[str]:
+        """The file, where its lines go if it has to be unpacked, how it is read."""
         with self._database.write() as session:
             dataset = datasets.get(session, dataset_id)
             datasets.begin_check(session, dataset)
-            return str(self._storage.dataset(dataset.sha256))
+            sha256, reading = dataset.sha256, json.dumps(dataset.reading or {})
+            return [str(self._storage.dataset(sha256)), str(self._storage.unpacked(sha256)), reading]
 
     def _take(self, dataset_id: int, report: dict[str, Any]) -> bool:
         """Store what the child says; true once it said all."""
@@ -127,7 +133,9 @@ class Analysis:
             if "error" in report:
                 datasets.fail(session, dataset, str(report["error"]))
                 return True
-            if "progress" in report:
+            if "unpacked" in report:
+                datasets.note_unpacked(session, dataset, report["unpacked"])
+            elif "progress" in report:
                 datasets.note_progress(session, dataset, report["progress"])
             elif "findings" in report:
                 datasets.add_findings(session, dataset, report["findings"])

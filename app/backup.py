@@ -129,6 +129,12 @@ def artefacts(database: Path, storage: Storage) -> Iterator[dict[str, Any]]:
         here = "trashed_at IS NULL OR trashed_at > '1971'" if "trashed_at" in columns else "1"
         for number, sha256, size in connection.execute(f"SELECT id, sha256, size FROM dataset WHERE {here}"):
             yield _artefact(storage, "dataset", number, storage.dataset(sha256), size, sha256)
+        if "unpacked" in columns:
+            found = connection.execute(f"SELECT id, sha256, unpacked FROM dataset WHERE unpacked NOTNULL AND ({here})")
+            for number, sha256, unpacked in found:
+                lines = json.loads(unpacked)
+                place = storage.unpacked(sha256)
+                yield _artefact(storage, "dataset", number, place, lines["size"], lines["sha256"])
         of_attempts = (
             ("adapter", "adapter/", "SELECT id, job_id, attempt, files FROM adapter"),
             ("checkpoint", "", "SELECT id, job_id, attempt, files FROM checkpoint WHERE complete AND NOT retired"),

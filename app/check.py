@@ -1,11 +1,19 @@
 """What `trainctl check` says about a file."""
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from app.conversations.findings import check_lines
-from app.errors import AppError, wrong_field
-from app.schemas import TrainingConfig
+from app.config import Settings
+from app.conversations.containers.reading import Reading
+from app.conversations.containers.unpack import AS_IT_IS, unpack
+from app.conversations.inspection import inspect
+from app.conversations.lints import leakage
+from app.conversations.part import Options
+from app.errors import AppError
+from app.schemas import DEFAULT_SYSTEM_PROMPT, TrainingConfig
+from app.services.base_models import BaseModels
 
 DEFAULT_MAX_LENGTH: int = TrainingConfig.model_fields["max_length"].default
 
@@ -14,25 +22,47 @@ class Unreadable(AppError):
     status_code, code, message = 422, "unreadable", "The file cannot be read."
 
 
-def check(path: Path, model: str | None = None, max_length: int = DEFAULT_MAX_LENGTH) -> dict[str, Any]:
-    """{"records", "valid", "findings"} of a JSONL file, the findings complete and in the order of the lines.
+def check(
+    path: Path,
+    model_dir: Path | None = None,
+    max_length: int = DEFAULT_MAX_LENGTH,
+    train: Path | None = None,
+    reading: Reading = AS_IT_IS,
+) -> dict[str, Any]:
+    """{"records", "valid", "findings", "statistics"}, the findings complete and in the order of the lines.
 
-    Raises `Unreadable`, and `WrongInput` for what this version does not look at: lengths in a model's tokens.
+    Lengths go by the tokenizer in `model_dir`, else by the characters. With `train`, the file is looked through for
+    questions that are trained on there. Raises `Unreadable`, `Unpackable` and `ModelIncomplete`.
     """
-    if model is not None:
-        raise wrong_field("model", "lines are not yet measured with a model's tokenizer; leave it out")
-    if max_length != DEFAULT_MAX_LENGTH:
-        raise wrong_field("max_length", "lines are not yet measured by length; leave it out")
-    records = valid = 0
-    findings: list[dict[str, Any]] = []
+    options = Options(
+        max_length=max_length,
+        model_dir=str(model_dir) if model_dir else None,
+        system_prompt=DEFAULT_SYSTEM_PROMPT,
+    )
     try:
-        for checked in check_lines(Path(path)):
-            records += 1
-            valid += checked.conversation is not None
-            findings.extend(finding.as_json() for finding in checked.findings)
+        with TemporaryDirectory() as room, inspect(_lines(path, room, reading), options) as seen:
+            findings = [finding.as_json() for finding in seen.findings()]
+            totals = {"records": seen.num_records, "valid": seen.num_valid}
+            if train:
+                findings += [finding.as_json() for finding in leakage.find(_lines(train, room, reading), seen.path)]
+                findings.sort(key=lambda finding: finding["line"])
+            return totals | {"findings": findings, "statistics": seen.totals()}
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read: {error.strerror or error}.") from None
-    return {"records": records, "valid": valid, "findings": findings}
+        raise Unreadable(f"{error.filename or path} cannot be read: {error.strerror or error}.") from None
+
+
+def _lines(path: Path, room: str, reading: Reading) -> Path:
+    """The file whose lines are the records; unpacked into `room` where it is no plain JSONL."""
+    target = Path(room) / f"{len(os.listdir(room))}.jsonl"
+    return target if unpack(path, target, reading) else path
+
+
+def model_folder(name: str | None, settings: Settings) -> Path | None:
+    """The folder of a base model, named by its place or as jobs name it; raises `WrongInput`."""
+    if name is None or Path(name).is_dir():
+        return Path(name) if name else None
+    models = BaseModels(tuple(settings.model_root_paths), settings.hub, settings.default_model)
+    return models.tokenizer_folder(name, settings.data_dir)
 
 
 def exit_code(report: dict[str, Any]) -> int:

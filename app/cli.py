@@ -143,19 +143,25 @@ def login_url(data_dir: DataDir = None, host: Host = None, port: Port = None) ->
 
 @cli.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="A JSONL file of conversations.")],
-    model: Annotated[str | None, typer.Option(help="Not supported by this version yet.")] = None,
-    max_length: Annotated[int, typer.Option(min=16, help="Not supported by this version yet.")] = 2048,
+    file: Annotated[Path, typer.Argument(help="A dataset file, as it would be uploaded.")],
+    model: Annotated[str | None, typer.Option(help="Base model whose tokenizer measures the lengths.")] = None,
+    max_length: Annotated[int, typer.Option(min=16, help="Tokens a record may have.")] = 2048,
+    train: Annotated[
+        Path | None, typer.Option(help="The training data of this validation file, to see what stands in both.")
+    ] = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write the report there, - for standard output.")
     ] = None,
+    data_dir: DataDir = None,
+    model_root: ModelRoot = None,
 ) -> None:
     """Check a dataset: exit 0 without errors, 1 with errors, 2 where it cannot be read."""
     from app.check import check as run_check
-    from app.check import exit_code, summary
+    from app.check import exit_code, model_folder, summary
 
     try:
-        report = run_check(file, model, max_length)
+        settings = settings_with(data_dir=data_dir, model_roots=_roots(model_root))
+        report = run_check(file, model_folder(model, settings), max_length, train)
     except AppError as error:
         typer.echo(error.message, err=True)
         raise typer.Exit(2) from None

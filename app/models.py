@@ -60,6 +60,8 @@ class Dataset(SQLModel, table=True):
     num_valid: int | None = None
     findings: dict[str, int] | None = json_field()
     statistics: dict[str, Any] | None = json_field()
+    reading: dict[str, Any] | None = json_field()  # shape and fields, where a person said how to read it
+    unpacked: dict[str, Any] | None = json_field()  # container, size and sha256 of its lines; None for plain JSONL
     progress: float = 0.0
     error: str | None = None
     created_at: datetime = moment(nullable=False)

@@ -49,11 +49,16 @@ class Storage:
         self.root.chmod(0o700)
         for folder in (self.backups, self.incoming, self.jobs):
             folder.mkdir(exist_ok=True, mode=0o700)
-        for left in self.incoming.glob(f"{PART}*"):
-            left.unlink()
+        for left in (*self.incoming.glob(f"{PART}*"), *self.root.glob(f"datasets/*/{PART}*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def dataset(self, sha256: str) -> Path:
+        """The bytes as they came."""
         return self.root / "datasets" / sha256[:2] / f"{sha256}.jsonl"
+
+    def unpacked(self, sha256: str) -> Path:
+        """The same as lines, where they came as something else."""
+        return self.dataset(sha256).with_suffix(".lines.jsonl")
 
     def attempt(self, job_id: int, attempt: int) -> Path:
         return self.jobs / str(job_id) / f"attempt-{attempt}"

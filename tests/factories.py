@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,15 @@ class Center:
         assert answer.status_code in (200, 201), answer.text
         dataset: dict[str, Any] = answer.json()
         return dataset
+
+    def wait_for_dataset(self, dataset_id: int) -> dict[str, Any]:
+        """The dataset once its check is over."""
+        until = time.monotonic() + 60
+        while (dataset := self.get(f"/api/datasets/{dataset_id}").json())["state"] == "checking":
+            assert time.monotonic() < until, dataset
+            time.sleep(0.05)
+        checked: dict[str, Any] = dataset
+        return checked
 
     def make_job(self, dataset_id: int | None = None, **more: Any) -> dict[str, Any]:
         dataset_id = dataset_id or self.upload(rows(30))["id"]

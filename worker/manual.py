@@ -6,11 +6,13 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from app.config import Settings
+from app.conversations.containers.unpack import unpack
 from app.conversations.findings import check_lines
 from app.errors import AppError
 from app.schemas import TINY_MODEL, JobSpec
@@ -30,7 +32,7 @@ STEP_LINE_S = 0.5
 def main(arguments: Sequence[str]) -> int:
     """0 with an adapter in the output directory, 1 where it failed, 2 for wrong flags, 130 where it was interrupted."""
     try:
-        flags = read_flags(arguments)
+        flags = _unpacked(read_flags(arguments))
         if not _gate(flags):
             return 1
         return _train(flags, Settings())
@@ -40,6 +42,17 @@ def main(arguments: Sequence[str]) -> int:
         return _complain(error.message, 2)
     except OSError as error:
         return _complain(f"{error.filename or 'The file'}: {error.strerror or error}.")
+
+
+def _unpacked(flags: Flags) -> Flags:
+    """The same with the dataset's lines beside the adapter, where it is no plain JSONL."""
+    flags.output_dir.mkdir(parents=True, exist_ok=True)
+    lines = flags.output_dir / "dataset.jsonl"
+    found = unpack(flags.dataset, lines)
+    if found is None:
+        return flags
+    say(f"{flags.dataset} ({found.container}) was unpacked into {lines}")
+    return replace(flags, dataset=lines)
 
 
 def _gate(flags: Flags) -> bool:

@@ -39,7 +39,7 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 def check_lines(path: Path) -> Iterator[Checked]:
-    """Every line that is not blank. A line in error has one finding: the first fault that keeps it out."""
+    """Every line that is not blank, for errors alone. A line in error has one finding: what first keeps it out."""
     for line, found in read_conversations(path):
         if isinstance(found, Rejected):
             yield Checked(line, None, (error_finding(line, found),))

@@ -5,9 +5,12 @@ Only data URIs are read. A URL is never fetched and a path never opened: a datas
 
 import base64
 import binascii
+import hashlib
 import io
 import math
 import warnings
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,6 +22,8 @@ from app.conversations.records import Image, Rejected
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 MAX_RATIO = 200
+ORIENTATION = 0x0112  # the EXIF tag
+REMEMBERED = 65_536  # of different pictures: size and traits, some 200 bytes each
 REFERENCE_KEYS = ("image", "image_url", "url", "path", "base64")
 
 
@@ -37,11 +42,55 @@ def read_image(item: dict[str, Any], field: str) -> Image:
             shown,
         )
     data = _decode_uri(source, field)
+    looked = _look(Content(data))
+    if isinstance(looked, str):
+        raise Rejected("image_broken", f"The image cannot be used: {looked}.", field, source[:80])
+    width, height, traits = looked
+    return Image(data, source[:40], width, height, traits)
+
+
+class Content:
+    """The bytes of an image, told apart by their hash, so that remembering one does not keep its bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data: bytes | None = data
+        self._digest = hashlib.blake2b(data, digest_size=16).digest()
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Content) and self._digest == other._digest
+
+    def take(self) -> bytes:
+        data, self.data = self.data, None
+        assert data is not None, "looked at once"
+        return data
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _look(content: Content) -> tuple[int, int, tuple[str, ...]] | str:
+    """(width, height, traits), or why it cannot be used; the same picture in many records is decoded once."""
+    data = content.take()
     try:
         width, height = measure(data)
     except ValueError as error:
-        raise Rejected("image_broken", f"The image cannot be used: {error}.", field, source[:80]) from None
-    return Image(data, source[:40], width, height)
+        return str(error)
+    return width, height, tuple(_traits(data, width * height))
+
+
+def _traits(data: bytes, num_pixels: int) -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if picture.getexif().get(ORIENTATION, 1) != 1:
+                yield "image_rotated"
+            if picture.mode in ("CMYK", "YCCK", "LAB"):
+                yield "image_converted"
+            if getattr(picture, "n_frames", 1) > 1:
+                yield "image_animated"
+    if num_pixels > ImageRules().max_pixels:
+        yield "image_large"
 
 
 def _reference(item: dict[str, Any]) -> str:
@@ -52,6 +101,13 @@ def _reference(item: dict[str, Any]) -> str:
         if isinstance(value, str) and value:
             return value
     return ""
+
+
+def data_uri(image: Image) -> str:
+    """The image as it would stand in a record, under the type that it had there."""
+    head, comma, _ = image.source.partition(",")
+    kind = head if comma and head.lower().endswith(";base64") else "data:image/png;base64"
+    return f"{kind},{base64.b64encode(image.data).decode()}"
 
 
 def _decode_uri(source: str, field: str) -> bytes:

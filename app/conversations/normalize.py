@@ -5,39 +5,72 @@ A chat template drops or garbles what it does not expect without a word, so ever
 
 import json
 import re
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
-from app.conversations.images import read_image
+from app.conversations.images import REFERENCE_KEYS, data_uri, read_image
 from app.conversations.records import Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
+from app.conversations.shapes import RawTurn, images_of, raw_turns, shape_of
+from app.conversations.tool_calls import calls_in_text, calls_of, tools_of
 
-NORMALIZER_VERSION = 1
-ROLES = ("system", "user", "assistant", "tool")
+NORMALIZER_VERSION = 2
+PLACEHOLDER = "<image>"
 ITEM_TYPES = frozenset({"text", "image", "image_url", "video"})
 IMAGE_ROLES = ("user", "tool")
 # What a turn or a record may carry beside its content that the template would leave out.
-NOT_CARRIED_TURN = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "audio")
-NOT_CARRIED_RECORD = ("tools", "functions", "videos", "audios")
+NOT_CARRIED_TURN = ("reasoning_content", "reasoning", "thinking", "audio")
+NOT_CARRIED_RECORD = ("functions", "video", "videos", "audios")
 
 
 def normalize(value: object) -> Conversation:
     """The conversation in a decoded JSON value; raises `Rejected` with kind, reason and field."""
-    messages = _messages(value)
-    turns = tuple(_turn(message, index) for index, message in enumerate(messages))
+    shape = shape_of(value)
+    record = cast(dict[str, Any], value)
+    raw = raw_turns(record, shape)
+    _refuse_extras(record, NOT_CARRIED_RECORD, "")
+    beside = images_of(record)
+    if beside is None:
+        turns = tuple(_turn(one, place, None) for place, one in enumerate(raw))
+    else:
+        turns = _turns_with_images(raw, *beside)
     if turns[-1].role != "assistant":
         raise Rejected(
             "no_answer",
             f"The conversation ends with a {turns[-1].role} turn: there is no answer to learn.",
-            f"messages[{len(turns) - 1}].role",
+            raw[-1].role_field,
         )
-    return Conversation(turns)
+    return Conversation(turns, tools_of(record, _as_text) if "tools" in record else ())
+
+
+def as_messages(conversation: Conversation) -> dict[str, Any]:
+    """The conversation in the OpenAI shape, which normalizes to the same one; images are data URIs."""
+    messages = []
+    for turn in conversation.turns:
+        if all(isinstance(item, Text) for item in turn.content) and len(turn.content) == 1:
+            message: dict[str, Any] = {"role": turn.role, "content": turn.text}
+        else:
+            message = {"role": turn.role, "content": [_as_item(item) for item in turn.content] or None}
+        if turn.calls:
+            calls = [{"name": call.name, "arguments": call.arguments} for call in turn.calls]
+            message["tool_calls"] = [{"type": "function", "function": call} for call in calls]
+        messages.append(message)
+    tools = [json.loads(tool) for tool in conversation.tools]
+    return {"messages": messages, "tools": tools} if tools else {"messages": messages}
+
+
+def _as_item(item: Text | Image) -> dict[str, Any]:
+    if isinstance(item, Text):
+        return {"type": "text", "text": item.text}
+    return {"type": "image", "image": data_uri(item)}
 
 
 def with_system_prompt(conversation: Conversation, prompt: str) -> tuple[Conversation, bool]:
     """The conversation with a system turn in front, and whether `prompt` had to be put there ("" puts none)."""
     if not prompt or conversation.turns[0].role == "system":
         return conversation, False
-    return Conversation((Turn("system", (Text(prompt),)), *conversation.turns)), True
+    turns = (Turn("system", (Text(prompt),)), *conversation.turns)
+    return Conversation(turns, conversation.tools), True
 
 
 def json_text(value: object) -> str:
@@ -60,55 +93,84 @@ def _stand_in(numbers: list[str], fence: str, number: object) -> str:
     return f"{fence}{len(numbers) - 1}"
 
 
-def _messages(value: object) -> list[Any]:
-    if not isinstance(value, dict):
-        raise Rejected("wrong_shape", f"The line holds {_name(value)}; expected an object with a list `messages`.")
-    messages = value.get("messages")
-    if "messages" not in value:
-        keys = ", ".join(f"`{key[:40]}`" for key in list(value)[:8]) or "none"
-        raise Rejected("wrong_shape", f"No known shape: the keys are {keys}; expected a list `messages`.")
-    if not isinstance(messages, list):
-        raise Rejected("wrong_shape", f"`messages` is {_name(messages)}; expected a list of turns.", "messages")
-    if not messages:
-        raise Rejected("wrong_shape", "The conversation has no turns.", "messages")
-    _refuse_extras(value, NOT_CARRIED_RECORD, "")
-    if value.get("images"):
+def _turns_with_images(raw: list[RawTurn], key: str, images: list[Any]) -> tuple[Turn, ...]:
+    """The turns, each placeholder in a text replaced by the next of the images that stand beside them."""
+    waiting = [(one, f"{key}[{place}]") for place, one in enumerate(images)]
+    wanted = sum(_num_placeholders(turn.content) for turn in raw)
+    if wanted != len(waiting):
         raise Rejected(
-            "image_missing",
-            "The images stand beside the messages, where they are not read: put each into a content as a data URI.",
-            "images",
+            "placeholder_mismatch",
+            f"The texts have {wanted} places `{PLACEHOLDER}` for {len(waiting)} images.",
+            key,
         )
-    return messages
+    return tuple(_turn(one, place, waiting) for place, one in enumerate(raw))
 
 
-def _turn(message: object, index: int) -> Turn:
-    field = f"messages[{index}]"
-    if not isinstance(message, dict):
-        raise Rejected("wrong_shape", f"A turn is {_name(message)}; expected an object with role and content.", field)
-    role = message.get("role")
-    if role not in ROLES:
-        raise Rejected(
-            "unknown_role", f"The role is {_shown(role)}; expected system, user, assistant or tool.", f"{field}.role"
-        )
-    if role == "system" and index:
-        raise Rejected("system_not_first", "A system message stands after the first turn.", f"{field}.role")
-    _refuse_extras(message, NOT_CARRIED_TURN, f"{field}.")
-    content = message.get("content")
+def _num_placeholders(content: object) -> int:
+    if isinstance(content, str):
+        return content.count(PLACEHOLDER)
+    if is_item_list(content):
+        items = cast(list[dict[str, Any]], content)
+        return sum(_num_placeholders(item.get("text")) + _is_open_image(item) for item in items)
+    return 0
+
+
+def _is_open_image(item: dict[str, Any]) -> bool:
+    """An item that says where an image is, and leaves which one to the list beside the turns."""
+    return item["type"] == "image" and not any(item.get(key) for key in REFERENCE_KEYS)
+
+
+def _turn(raw: RawTurn, place: int, images: list[tuple[Any, str]] | None) -> Turn:
+    role, content, field = raw.role, raw.content, raw.field
+    if role == "system" and place:
+        raise Rejected("system_not_first", "A system message stands after the first turn.", raw.role_field)
+    holder_field = field.rpartition(".")[0]
+    _refuse_extras(raw.holder, NOT_CARRIED_TURN, f"{holder_field}.")
+    if raw.is_call:
+        return Turn("assistant", (), calls_in_text(content, field, _as_text))
+    calls = calls_of(raw.holder, holder_field, _as_text) if role == "assistant" else ()
+    if calls and content in (None, "", []):
+        return Turn("assistant", (), calls)
     if content is None:
-        gone = "null" if "content" in message else "missing"
-        raise Rejected("null_content", f"The content of the {role} turn is {gone}.", f"{field}.content")
-    turn = Turn(cast(Role, role), _content(content, role, f"{field}.content"))
-    if role == "assistant" and not turn.text.strip():
-        raise Rejected("empty_answer", "The assistant's answer is empty.", f"{field}.content")
+        gone = "null" if field.rpartition(".")[2] in raw.holder or not raw.holder else "missing"
+        raise Rejected("null_content", f"The content of the {role} turn is {gone}.", field)
+    turn = Turn(cast(Role, role), _content(content, role, field, images), calls)
+    if role == "assistant" and not calls and not turn.text.strip():
+        raise Rejected("empty_answer", "The assistant's answer is empty.", field)
     return turn
 
 
-def _content(content: object, role: str, field: str) -> tuple[Text | Image, ...]:
+def _content(content: object, role: str, field: str, images: list[tuple[Any, str]] | None) -> tuple[Text | Image, ...]:
     if isinstance(content, str):
-        return (Text(content),)
+        return (
+            tuple(_with_images(content, role, field, images)) if images and PLACEHOLDER in content else (Text(content),)
+        )
     if is_item_list(content):
-        return tuple(_item(item, role, f"{field}[{i}]") for i, item in enumerate(cast(list[Any], content)))
+        made: list[Text | Image] = []
+        for place, item in enumerate(cast(list[dict[str, Any]], content)):
+            where = f"{field}[{place}]"
+            if images and _is_open_image(item):
+                made += _with_images(PLACEHOLDER, role, where, images)
+            elif images and item["type"] == "text" and PLACEHOLDER in str(item.get("text")):
+                made += _with_images(item["text"], role, where, images)
+            else:
+                made.append(_item(item, role, where))
+        return tuple(made)
     return (Text(_as_text(content, field)),)
+
+
+def _with_images(text: str, role: str, field: str, images: list[tuple[Any, str]]) -> Iterator[Text | Image]:
+    first, *others = text.split(PLACEHOLDER)
+    if first:
+        yield Text(first)
+    for other in others:
+        source, where = images.pop(0)
+        if role not in IMAGE_ROLES:
+            reason = f"An image in a {role} turn is not shown to the model; put it into a user or tool turn."
+            raise Rejected("wrong_shape", reason, field)
+        yield read_image({"image": source}, where)
+        if other:
+            yield Text(other)
 
 
 def is_item_list(content: object) -> bool:
@@ -152,25 +214,3 @@ def _refuse_extras(holder: dict[str, Any], keys: tuple[str, ...], prefix: str) -
         if holder.get(key):
             reason = f"`{key}` cannot be trained on yet and would be lost; put it into the content."
             raise Rejected("wrong_shape", reason, prefix + key)
-
-
-NAMES: dict[type, str] = {
-    dict: "an object",
-    list: "a list",
-    str: "a text",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    ExactNumber: "a number",
-    type(None): "null",
-}
-
-
-def _name(value: object) -> str:
-    return NAMES.get(type(value), "something else")
-
-
-def _shown(role: object) -> str:
-    if role is None:
-        return "missing"
-    return f"'{role[:40]}'" if isinstance(role, str) else _name(role)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import msgspec
 
@@ -23,43 +23,73 @@ DIGITS_OF_INT = 4300
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class RawLine(NamedTuple):
+    """A line as it stands in the file; `raw` holds its first bytes where it is longer than the limit and `is_cut`."""
+
+    number: int
+    start: int
+    end: int
+    raw: bytes
+    is_cut: bool
+
+
 def read_lines(path: Path, limit: int = LINE_LIMIT) -> Iterator[Line]:
     """Every line that is not blank, parsed; `error` says why where it could not be."""
     with path.open("rb") as file:
-        for number, raw, is_cut in _raw_lines(file, limit):
-            if raw:
-                yield _line(number, raw, file.tell(), limit if is_cut else None)
+        for raw_line in raw_lines(file, limit=limit):
+            if line := parse_line(raw_line, limit):
+                yield line
 
 
 def find_line(path: Path, number: int, limit: int = LINE_LIMIT) -> Line | None:
     """The line of that number, or None where there is none or it is blank. The lines before it are not parsed."""
     with path.open("rb") as file:
-        for found, raw, is_cut in _raw_lines(file, limit):
-            if found == number:
-                return _line(number, raw, file.tell(), limit if is_cut else None) if raw else None
+        for found in raw_lines(file, limit=limit):
+            if found.number == number:
+                return parse_line(found, limit)
     return None
 
 
-def _raw_lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes, bool]]:
-    """(number, bytes without blanks around them, whether the line was longer than the limit and cut)."""
-    number = 0
-    while raw := file.readline(limit + 1):
+def raw_lines(file: BinaryIO, start: int = 0, end: int | None = None, limit: int = LINE_LIMIT) -> Iterator[RawLine]:
+    """The lines that begin in [start, end), counted from 1; `start` must be where a line begins."""
+    file.seek(start)
+    number, place = 0, start
+    while (end is None or place < end) and (raw := file.readline(limit + 1)):
         number += 1
         is_cut = len(raw) > limit and not raw.endswith(b"\n")
-        if is_cut:
+        after = place + len(raw) + (_skip_rest(file, limit) if is_cut else 0)
+        yield RawLine(number, place, after, raw, is_cut)
+        place = after
+
+
+def line_starts(path: Path, part_size: int, limit: int = LINE_LIMIT) -> Iterator[int]:
+    """Where to cut a file into parts of about that size, 0 first: each offset is where a line begins."""
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place < size:
+            yield place
+            file.seek(place + part_size - 1)
             _skip_rest(file, limit)
-        if number == 1:
-            raw = raw.removeprefix(BOM)
-        yield number, raw.strip(BLANKS), is_cut
+            place = file.tell()
+
+
+def parse_line(found: RawLine, limit: int = LINE_LIMIT) -> Line | None:
+    """The line with its JSON value, or with the reason why it has none; None for a blank line."""
+    raw = (found.raw.removeprefix(BOM) if found.start == 0 else found.raw).strip(BLANKS)
+    return _line(found, raw, limit) if raw else None
 
 
 def read_conversations(path: Path) -> Iterator[tuple[Line, Conversation | Rejected]]:
     """Every line with its conversation, or with the reason why it has none."""
     for line in read_lines(path):
-        try:
-            yield line, line.error or normalize(line.value)
-        except Rejected as error:
-            yield line, error
+        yield line, conversation_of(line)
+
+
+def conversation_of(line: Line) -> Conversation | Rejected:
+    try:
+        return line.error or normalize(line.value)
+    except Rejected as error:
+        return error
 
 
 def valid_conversations(path: Path) -> Iterator[tuple[int, Conversation]]:
@@ -78,9 +108,10 @@ def parse(raw: bytes) -> object:
         return _parse_again(raw)
 
 
-def _line(number: int, raw: bytes, end: int, passed_limit: int | None) -> Line:
-    if passed_limit is not None:
-        reason = f"The line is longer than {passed_limit:,} bytes and was not read."
+def _line(found: RawLine, raw: bytes, limit: int) -> Line:
+    number, end = found.number, found.end
+    if found.is_cut:
+        reason = f"The line is longer than {limit:,} bytes and was not read."
         return Line(number, raw[:KEPT_OF_LONG_LINE], None, Rejected("wrong_shape", reason), end)
     try:
         return Line(number, raw, parse(raw), None, end)
@@ -88,10 +119,14 @@ def _line(number: int, raw: bytes, end: int, passed_limit: int | None) -> Line:
         return Line(number, raw, None, error, end)
 
 
-def _skip_rest(file: BinaryIO, limit: int) -> None:
+def _skip_rest(file: BinaryIO, limit: int) -> int:
+    """Go behind the end of the line; how many bytes that were."""
+    skipped = 0
     while rest := file.readline(limit):
+        skipped += len(rest)
         if rest.endswith(b"\n"):
-            return
+            break
+    return skipped
 
 
 def _parse_again(raw: bytes) -> object:

@@ -43,17 +43,27 @@ class Text(msgspec.Struct, frozen=True):
 
 
 class Image(msgspec.Struct, frozen=True):
-    """An image whose bytes were decoded once; `width` and `height` are in pixels, after the EXIF rotation."""
+    """An image whose bytes were decoded once; `width` and `height` are in pixels, after the EXIF rotation. `traits` are
+    kinds of findings: what becomes of it on its way to the model that may surprise."""
 
     data: bytes
     source: str
     width: int
     height: int
+    traits: tuple[str, ...] = ()
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A call of a tool; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
 
 
 class Turn(msgspec.Struct, frozen=True):
     role: Role
     content: tuple[Text | Image, ...]
+    calls: tuple[Call, ...] = ()
 
     @property
     def text(self) -> str:
@@ -62,7 +72,10 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True):
+    """`tools` are what may be called, each as JSON text."""
+
     turns: tuple[Turn, ...]
+    tools: tuple[str, ...] = ()
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -77,4 +90,4 @@ class Conversation(msgspec.Struct, frozen=True):
     def prompt(self) -> "Conversation":
         """All turns before the last answer: what the model is asked."""
         last = max((i for i, turn in enumerate(self.turns) if turn.role == "assistant"), default=len(self.turns))
-        return Conversation(self.turns[:last])
+        return Conversation(self.turns[:last], self.tools)

@@ -9,8 +9,9 @@ added tokens that answers are meant to hold, and stay tokens. A tokenizer that c
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -120,8 +121,9 @@ class Renderer:
 
     def _marked_text(self, conversation: Conversation, mark: str, add_generation_prompt: bool) -> str:
         messages = [self._message(turn, mark) for turn in conversation.turns]
+        tools = [json.loads(self._break_specials(tool, mark)) for tool in conversation.tools] or None
         try:
-            return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt)
+            return self._template.render(messages=messages, tools=tools, add_generation_prompt=add_generation_prompt)
         except TEMPLATE_ERRORS as error:
             raise Rejected("wrong_shape", f"The model's chat template refuses the conversation: {error}") from None
 
@@ -138,7 +140,13 @@ class Renderer:
         for shown in content:
             if shown["type"] == "text":
                 shown["text"] = self._break_specials(shown["text"], mark)
-        return {"role": turn.role, "content": content}
+        message: dict[str, Any] = {"role": turn.role, "content": content}
+        if turn.calls:
+            message["tool_calls"] = [
+                {"name": self._break_specials(call.name, mark), "arguments": self._break_specials(call.arguments, mark)}
+                for call in turn.calls
+            ]
+        return message
 
     def _break_specials(self, text: str, mark: str) -> str:
         return self._specials.sub(lambda found: found[0][0] + mark + found[0][1:], text)
@@ -147,7 +155,7 @@ class Renderer:
         """The rendered conversation, cut at the template's special tokens and before each answer."""
         mark = _unused_mark(conversation)
         text = self._marked_text(conversation, mark, add_generation_prompt)
-        answers = [turn.text for turn in conversation.turns if turn.role == "assistant"]
+        answers = [turn for turn in conversation.turns if turn.role == "assistant"]
         pieces: list[Piece] = []
         seen, last, opened = 0, 0, False
         for found in self._specials.finditer(text):
@@ -163,6 +171,7 @@ class Renderer:
         if last < len(text):
             pieces.append(Piece(text[last:].replace(mark, "")))
         self._refuse_lost(conversation, pieces, seen, len(answers))
+        _refuse_lost_calls(conversation, text.replace(mark, ""))
         return pieces
 
     def _refuse_lost(self, conversation: Conversation, pieces: list[Piece], seen: int, num_answers: int) -> None:
@@ -204,14 +213,30 @@ class Renderer:
         return Encoded(ids, bytes(mask), tuple(spans))
 
 
-def _answer_apart(chunk: str, answer: str, number: int) -> list[Piece]:
-    """The header the template writes before an answer, and the answer."""
-    start = len(chunk) - len(answer) if chunk.endswith(answer) else len("assistant\n")
+def _answer_apart(chunk: str, answer: Turn, number: int) -> list[Piece]:
+    """The header the template writes before an answer, and the answer; calls of tools are a part of it."""
+    is_text = not answer.calls and chunk.endswith(answer.text)
+    start = len(chunk) - len(answer.text) if is_text else len("assistant\n")
     return [Piece(chunk[:start]), Piece(chunk[start:], False, number)]
+
+
+def _refuse_lost_calls(conversation: Conversation, text: str) -> None:
+    """A template may know nothing of tools, and leaves them out without a word."""
+    names = [call.name for turn in conversation.turns for call in turn.calls]
+    if any(name not in text for name in names) or (conversation.tools and "tools" not in text):
+        raise Rejected("wrong_shape", "The model's chat template drops the tools or a call of one.")
 
 
 def _unused_mark(conversation: Conversation) -> str:
     mark = MARK
-    while any(mark in turn.text for turn in conversation.turns):
+    while any(mark in text for text in _all_texts(conversation)):
         mark += MARK
     return mark
+
+
+def _all_texts(conversation: Conversation) -> Iterator[str]:
+    yield from conversation.tools
+    for turn in conversation.turns:
+        yield turn.text
+        for call in turn.calls:
+            yield from (call.name, call.arguments)

@@ -56,6 +56,20 @@ CHAT_TEMPLATE = """\
     {{- wanted.arguments if wanted.arguments is string else wanted.arguments | tojson }}
     {{- "}\\n</tool_call>" }}
 {%- endmacro %}
+{%- if tools %}
+    {{- "<|im_start|>system\\n" }}
+    {%- if messages[0].role == "system" %}
+        {{- parts(messages[0].content, false) ~ "\\n\\n" }}
+    {%- endif %}
+    {{- "# Tools\\n\\nYou may call one or more functions to assist with the user query.\\n\\nYou are provided with " }}
+    {{- "function signatures within <tools></tools> XML tags:\\n<tools>" }}
+    {%- for tool in tools %}
+        {{- "\\n" ~ (tool | tojson) }}
+    {%- endfor %}
+    {{- "\\n</tools>\\n\\nFor each function call, return a json object with function name and arguments within " }}
+    {{- "<tool_call></tool_call> XML tags:\\n<tool_call>\\n" }}
+    {{- '{"name": <function-name>, "arguments": <args-json-object>}\\n</tool_call><|im_end|>\\n' }}
+{%- endif %}
 {%- for message in messages %}
     {%- if message.role == "tool" %}
         {%- if loop.first or loop.previtem.role != "tool" %}
@@ -65,7 +79,7 @@ CHAT_TEMPLATE = """\
         {%- if loop.last or loop.nextitem.role != "tool" %}
             {{- "<|im_end|>\\n" }}
         {%- endif %}
-    {%- elif message.role in ["user", "assistant"] or (message.role == "system" and loop.first) %}
+    {%- elif message.role in ["user", "assistant"] or (message.role == "system" and loop.first and not tools) %}
         {{- "<|im_start|>" ~ message.role ~ "\\n" ~ parts(message.content, message.role == "user") }}
         {%- if message.role == "assistant" %}
             {%- for wanted in message.tool_calls or [] %}

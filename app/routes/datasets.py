@@ -7,9 +7,11 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.analysis import Analysis
 from app.config import Settings
+from app.conversations.containers.reading import Reading
 from app.db import Database, DatabaseDep
 from app.errors import NotFound, wrong_field
 from app.routes.params import Cursor, Limit, ModelsDep, StorageDep, page_of
@@ -22,7 +24,7 @@ from app.upload import FormFile, body_chunks, is_form, told_size
 router = APIRouter(prefix="/api/datasets")
 
 SMALL = 4 * 2**20
-SMALL_WAIT_S = 2.0
+SMALL_WAIT_S = 5.0
 
 
 @router.put("/{name:path}")
@@ -96,6 +98,23 @@ def show_dataset(database: DatabaseDep, dataset_id: int) -> dict[str, Any]:
     return _view(database, dataset_id)
 
 
+class AskedReading(BaseModel):
+    """A shape by name, and the file's own names for the keys of a shape."""
+
+    model_config = ConfigDict(extra="forbid")
+    shape: str | None = None
+    fields: dict[str, str] = Field(default_factory=dict)
+
+
+@router.post("/{dataset_id}/reading", status_code=202)
+def read_dataset_as(request: Request, database: DatabaseDep, dataset_id: int, asked: AskedReading) -> dict[str, Any]:
+    """Read the file as another shape than was detected; it is checked anew."""
+    with database.write() as session:
+        datasets.read_as(session, datasets.get(session, dataset_id), Reading(asked.shape, asked.fields))
+    request.app.state.analysis.add_from_thread(dataset_id)
+    return _view(database, dataset_id)
+
+
 @router.get("/{dataset_id}/findings")
 def list_findings(
     database: DatabaseDep,
@@ -126,7 +145,7 @@ def show_record(
     with database.read() as session:
         dataset = datasets.get(session, dataset_id)
         found = datasets.findings_of_line(session, dataset_id, line)
-    path: Path = storage.dataset(dataset.sha256)
+    path: Path = datasets.lines_path(storage, dataset)
     try:
         shown = records.show(path, line, models.tokenizer_folder(model, storage.root), system_prompt, max_length)
     except FileNotFoundError as error:

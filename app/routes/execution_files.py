@@ -47,7 +47,7 @@ def job_validation_dataset(database: DatabaseDep, storage: StorageDep, shown: Pa
 
 def _dataset_file(session: Session, storage: Storage, dataset_id: int) -> FileResponse:
     dataset = datasets.get(session, dataset_id)
-    return FileResponse(existing(storage.dataset(dataset.sha256)), media_type="application/octet-stream")
+    return FileResponse(existing(datasets.lines_path(storage, dataset)), media_type="application/octet-stream")
 
 
 @router.get("/from-adapter/{path:path}")

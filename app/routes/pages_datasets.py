@@ -126,7 +126,7 @@ def _record(session: Session, storage: Storage, models: BaseModels, dataset_id: 
     found = datasets.findings_of_line(session, dataset_id, line)
     folder = models.tokenizer_folder(None, storage.root)
     try:
-        shown = records.show(storage.dataset(dataset.sha256), line, folder, DEFAULT_SYSTEM_PROMPT, MAX_LENGTH)
+        shown = records.show(datasets.lines_path(storage, dataset), line, folder, DEFAULT_SYSTEM_PROMPT, MAX_LENGTH)
     except AppError as error:
         return {"line": line, "record": None, "problem": error.message}
     except FileNotFoundError:

@@ -31,4 +31,5 @@ def _dataset(session: Session, dataset_id: int | None) -> dict[str, Any] | None:
     dataset = session.get(Dataset, dataset_id) if dataset_id is not None else None
     if dataset is None:
         return None
-    return {"id": dataset.id, "name": dataset.name, "sha256": dataset.sha256, "size": dataset.size}
+    lines = dataset.unpacked or {"sha256": dataset.sha256, "size": dataset.size}
+    return {"id": dataset.id, "name": dataset.name, "sha256": lines["sha256"], "size": lines["size"]}

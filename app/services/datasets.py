@@ -1,14 +1,18 @@
 """Datasets: received, checked by a child process, listed with what was found."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import insert
 from sqlmodel import Session, col, delete, select
 
-from app.errors import NotFound
+from app.conversations.containers.reading import Reading
+from app.conversations.lints.kinds import KINDS
+from app.errors import Conflict, NotFound, wrong_field
 from app.hub import iso
-from app.models import Dataset, Finding
+from app.models import ENDED, Dataset, Finding, Job
 from app.services import attempts, events, trash
 from app.services.trashed import shown
 from app.storage import Received, Storage, plain_name
@@ -58,6 +62,34 @@ def being_checked(session: Session) -> list[Dataset]:
 def begin_check(session: Session, dataset: Dataset) -> None:
     """Forget what an interrupted check had found."""
     session.exec(delete(Finding).where(col(Finding.dataset_id) == dataset.id))
+    dataset.unpacked = None
+    session.add(dataset)
+
+
+def lines_path(storage: Storage, dataset: Dataset) -> Path:
+    """The file whose lines are the records, as the check, the record view and the trainer read it."""
+    return storage.unpacked(dataset.sha256) if dataset.unpacked else storage.dataset(dataset.sha256)
+
+
+def note_unpacked(session: Session, dataset: Dataset, unpacked: dict[str, Any]) -> None:
+    dataset.unpacked = unpacked
+    session.add(dataset)
+
+
+def read_as(session: Session, dataset: Dataset, reading: Reading) -> None:
+    """Say how the file is to be read; it is checked anew. Raises `WrongInput`, and `Conflict` while a job needs it."""
+    if problem := reading.problem():
+        field, _, message = problem.partition(": ")
+        raise wrong_field(field, message)
+    open_jobs = select(Job).where(Job.dataset_id == dataset.id, col(Job.state).not_in(ENDED))
+    if job := session.exec(open_jobs).first():
+        raise Conflict(f"Job {job.id} needs this dataset as it is; wait for its end or cancel it.")
+    dataset.reading = msgspec.to_builtins(reading) or None
+    dataset.state, dataset.error, dataset.progress = "checking", None, 0.0
+    dataset.num_records = dataset.num_valid = dataset.findings = dataset.statistics = None
+    session.add(dataset)
+    session.flush()
+    announce(session, dataset)
 
 
 def add_findings(session: Session, dataset: Dataset, found: Iterable[dict[str, Any]]) -> None:
@@ -131,6 +163,8 @@ def finding_view(row: Finding) -> dict[str, Any]:
         "field": row.field,
         "message": row.message,
         "excerpt": row.excerpt,
+        "why": KINDS[row.kind].why if row.kind in KINDS else "",
+        "advice": KINDS[row.kind].advice if row.kind in KINDS else "",
     }
     return view if row.other_line is None else view | {"other_line": row.other_line}
 
@@ -150,6 +184,8 @@ def view(dataset: Dataset) -> dict[str, Any]:
         "findings": dataset.findings,
         "progress": dataset.progress,
         "statistics": dataset.statistics,
+        "container": (dataset.unpacked or {}).get("container"),
+        "reading": dataset.reading,
         "error": dataset.error,
         "created_at": iso(dataset.created_at),
         "trashed_at": iso(dataset.trashed_at),

@@ -5,6 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from app.conversations.normalize import normalize, with_system_prompt
 from app.conversations.preview import preview
 from app.conversations.reader import find_line
@@ -36,7 +38,11 @@ def show(path: Path, line: int, tokenizer_folder: Path, system_prompt: str, max_
 
 
 def _turns(conversation: Conversation) -> list[dict[str, Any]]:
-    return [{"role": turn.role, "content": [_part(part) for part in turn.content]} for turn in conversation.turns]
+    return [
+        {"role": turn.role, "content": [_part(part) for part in turn.content]}
+        | ({"tool_calls": [msgspec.to_builtins(call) for call in turn.calls]} if turn.calls else {})
+        for turn in conversation.turns
+    ]
 
 
 def _part(part: Any) -> dict[str, Any]:

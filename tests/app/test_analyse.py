@@ -1,17 +1,14 @@
 import json
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.analyse import analyse, main
-from tests.app.conversations.conftest import SHARED
 
 GOOD = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": %s}]}'
-ERROR_KINDS = {"empty_answer", "null_content", "no_answer", "unknown_role", "not_json", "wrong_shape"}
 
 
 def messages_of(path: Path) -> list[dict[str, Any]]:
@@ -26,25 +23,12 @@ def written(folder: Path, *lines: str) -> Path:
     return path
 
 
-def test_the_planted_faults_of_field_like_data_are_found_at_their_lines_and_no_others(tmp_path: Path) -> None:
-    generator = SHARED / "tools" / "make_leo_like.py"
-    if not generator.is_file():
-        pytest.skip("the generator of field-like data is not beside this checkout")
-    path = tmp_path / "leo.jsonl"
-    subprocess.run([sys.executable, generator, path, "--rows", "500"], check=True, stdout=subprocess.DEVNULL)
-    truth = json.loads(path.with_suffix(".truth.json").read_text())["faults"]
-    found = defaultdict(list)
-    for message in messages_of(path):
-        for finding in message.get("findings", []) if "done" not in message else []:
-            found[finding["kind"]].append(finding["line"])
-    assert found == {kind: truth[kind] for kind in ERROR_KINDS}
-
-
 def test_the_last_message_sums_up(tmp_path: Path) -> None:
     answers = ('"text"', "1", "2.5", "true", "[]", "{}", '[{"type": "text", "text": "a"}]', "null")
     last = messages_of(written(tmp_path, *(GOOD % answer for answer in answers), "", "{"))[-1]
     assert (last["done"], last["num_records"], last["num_valid"]) == (True, 9, 7)
-    assert last["findings"] == {"null_content": 1, "not_json": 1}
+    found = {"null_content": 1, "not_json": 1, "blank_line": 1, "bare_count": 2, "contradiction": 6}
+    assert last["findings"] == found
     kinds = {"text": 2, "integer": 1, "number": 1, "boolean": 1, "list": 1, "object": 1}
     assert last["statistics"]["answer_kinds"] == kinds
     assert (last["statistics"]["turns"], last["statistics"]["records"]) == (14, 9)
@@ -59,6 +43,7 @@ def test_every_finding_is_told_once_in_batches(tmp_path: Path) -> None:
 
 def test_progress_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.analyse.PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr("app.conversations.inspection.PART_SIZE", 16 * len(GOOD % 1))
     said = messages_of(written(tmp_path, *[GOOD % 1] * 64))
     shares = [message["progress"] for message in said if "progress" in message]
     assert shares == sorted(shares)
@@ -72,9 +57,8 @@ def test_an_empty_file_has_nothing(tmp_path: Path) -> None:
 
 def test_as_a_process_it_prints_json_lines_and_loads_no_library_for_training(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD % '"Zürich"', "caf")
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "app.analyse", path], capture_output=True, check=True
-    )
+    command = [sys.executable, "-X", "importtime", "-m", "app.analyse", str(path), str(tmp_path / "lines"), "{}"]
+    done = subprocess.run(command, capture_output=True, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [list(line) for line in lines] == [
         ["findings"],
@@ -84,6 +68,6 @@ def test_as_a_process_it_prints_json_lines_and_loads_no_library_for_training(tmp
 
 
 def test_a_file_that_cannot_be_read_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none.jsonl")]) == 2
+    assert main([str(tmp_path / "none.jsonl"), str(tmp_path / "lines"), "{}"]) == 2
     assert json.loads(capsys.readouterr().out) == {"error": "The file cannot be read: No such file or directory."}
     assert main([]) == 2

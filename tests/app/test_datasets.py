@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,10 @@ def test_three_ways_in_store_the_same_bytes(center: Center, settings: Settings) 
 
 def test_a_small_dataset_is_ready_when_the_answer_comes(center: Center) -> None:
     dataset = center.upload(GOOD)
-    assert (dataset["state"], dataset["num_records"], dataset["num_valid"], dataset["findings"]) == ("ready", 3, 3, {})
+    assert (dataset["state"], dataset["num_records"], dataset["num_valid"], dataset["findings"]) == (
+        *("ready", 3, 3),
+        {"bare_count": 3},
+    )
 
 
 def test_the_same_bytes_again_are_the_same_dataset(center: Center) -> None:
@@ -71,7 +75,7 @@ def test_nothing_valid_is_refused_with_the_first_reasons(center: Center) -> None
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x00\xff\xfe", gzip.compress(GOOD), b"\n\n \n", b"{" * 5000, "\ud800".encode("utf-8", "surrogatepass")],
+    [b"\x00\xff\xfe", b"\x1f\x9b", b"\n\n \n", b"{" * 5000, "\ud800".encode("utf-8", "surrogatepass")],
 )
 def test_garbage_is_refused_and_never_a_500(center: Center, content: bytes) -> None:
     assert center.upload(content)["state"] == "refused"
@@ -80,9 +84,10 @@ def test_garbage_is_refused_and_never_a_500(center: Center, content: bytes) -> N
 def test_findings_name_line_and_field_and_can_be_paged(center: Center) -> None:
     bad = [{"messages": [{"role": "user", "content": "q"}, {"role": "bot", "content": str(i)}]} for i in range(7)]
     dataset = center.upload(GOOD + jsonl(*bad))
-    assert dataset["findings"] == {"unknown_role": 7}
+    assert dataset["findings"] == {"bare_count": 3, "unknown_role": 7}
     first = center.get(f"/api/datasets/{dataset['id']}/findings?kind=unknown_role&limit=5").json()
-    rest = center.get(f"/api/datasets/{dataset['id']}/findings?limit=5&after={first['next']}").json()
+    query = f"severity=error&limit=5&after={first['next']}"
+    rest = center.get(f"/api/datasets/{dataset['id']}/findings?{query}").json()
     assert [one["line"] for one in first["items"] + rest["items"]] == [4, 5, 6, 7, 8, 9, 10]
     assert (first["items"][0]["field"], first["items"][0]["severity"], rest["next"]) == (
         "messages[1].role",
@@ -140,3 +145,36 @@ def test_what_an_interrupted_upload_left_is_swept_out(tmp_path: Path) -> None:
     (storage.incoming / ".part-abc").write_bytes(b"x")
     storage.prepare()
     assert list(storage.incoming.iterdir()) == []
+
+
+def test_a_packed_dataset_is_unpacked_once_and_the_worker_gets_its_lines(center: Center, settings: Settings) -> None:
+    records = [record(f"Is {n} + {n} even?", f"yes, {n}") for n in range(25)]
+    dataset = center.upload(gzip.compress(json.dumps(records, indent=1).encode()), "data.json.gz")
+    assert (dataset["state"], dataset["num_valid"], dataset["container"]) == ("ready", 25, "gzip, json array")
+    assert dataset["statistics"]["shape"] == "messages"
+    shown = center.get(f"/api/datasets/{dataset['id']}/records/7").json()
+    assert json.loads(shown["raw"]) == records[6]
+    center.make_job(dataset["id"])
+    claim = center.worker().must_claim()
+    lines = center.client.get(f"/api/worker/jobs/{claim.job_id}/dataset", headers=claim.headers).content
+    assert [json.loads(line) for line in lines.splitlines()] == records
+    assert hashlib.sha256(lines).hexdigest() == claim.body["dataset"]["sha256"]
+
+
+def test_a_file_that_cannot_be_unpacked_fails_with_a_sentence(center: Center) -> None:
+    dataset = center.upload(gzip.compress(GOOD)[:-9])
+    assert (dataset["state"], dataset["error"][:39]) == ("failed", "The gzip data is damaged or was cut: Co")
+
+
+def test_a_shape_and_names_of_fields_can_be_given(center: Center) -> None:
+    dataset = center.upload(jsonl(*[{"question": f"q{n}", "reply": f"a{n}"} for n in range(3)]))
+    assert dataset["state"] == "refused"
+    asked = {"shape": "prompt", "fields": {"prompt": "question", "response": "reply"}}
+    answer = center.post(f"/api/datasets/{dataset['id']}/reading", json=asked)
+    assert (answer.status_code, answer.json()["reading"]) == (202, asked)
+    again = center.wait_for_dataset(dataset["id"])
+    assert (again["state"], again["num_valid"], again["statistics"]["shape"]) == ("ready", 3, "prompt")
+    wrong = center.post(f"/api/datasets/{dataset['id']}/reading", json={"shape": "other"})
+    assert (wrong.status_code, wrong.json()["error"]["detail"][0]["field"]) == (422, "shape")
+    center.make_job(dataset["id"])
+    assert center.post(f"/api/datasets/{dataset['id']}/reading", json={}).status_code == 409

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
-from benchmarks import head_memory, live, queue_marks, tokenizing, train_cpu, train_gpu
+from benchmarks import head_memory, intake, live, queue_marks, tokenizing, train_cpu, train_gpu
 from benchmarks.table import Row, is_met, report, row
 from tests.conftest import REPOSITORY
 
@@ -96,3 +96,9 @@ def test_the_queues_benchmark_hides_no_module_of_python() -> None:
     code = "import sys; sys.path.insert(0, 'benchmarks'); import queue; print(queue.Queue, queue.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "benchmarks" not in done.stdout, done.stderr
+
+
+def test_intake(tmp_path: Path) -> None:
+    rows = check(intake.measure(tmp_path, megabytes=1.0, rows=200), tmp_path / "rows.json")
+    assert marks(rows) == [25, 100, 150, 300]
+    assert {name for name in rows if "beside datasets" in name or "beside pandas" in name}

@@ -61,9 +61,9 @@ def test_a_picture_that_ends_too_soon_is_broken(data_uri: Callable[..., str]) ->
 def test_a_picture_with_too_many_pixels_is_broken(
     data_uri: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.conversations.images.MAX_PIXELS", 64 * 48 - 1)
-    error = rejection(data_uri(64, 48))
-    assert (error.kind, "64 x 48 pixels are more than 3,071" in error.message) == ("image_broken", True)
+    monkeypatch.setattr("app.conversations.images.MAX_PIXELS", 61 * 47 - 1)
+    error = rejection(data_uri(61, 47))
+    assert (error.kind, "61 x 47 pixels are more than 2,866" in error.message) == ("image_broken", True)
 
 
 def test_a_line_of_pixels_is_broken(data_uri: Callable[..., str]) -> None:

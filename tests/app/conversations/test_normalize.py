@@ -125,19 +125,15 @@ U, A = ("user", "q"), ("assistant", "a")
         (chat(("user", [{"type": "video", "video": "x"}]), A), "wrong_shape", "messages[0].content[0]"),
         (chat(U, ("assistant", [{"type": "image", "image": "x"}])), "wrong_shape", "messages[1].content[0]"),
         (chat(("system", [{"type": "image", "image": "x"}]), U, A), "wrong_shape", "messages[0].content[0]"),
-        ({**chat(U, A), "tools": [{"name": "f"}]}, "wrong_shape", "tools"),
-        ({**chat(U, A), "images": ["1.jpg"]}, "image_missing", "images"),
+        ({**chat(U, A), "tools": ["f"]}, "wrong_shape", "tools"),
+        ({**chat(U, A), "videos": ["1.mp4"]}, "wrong_shape", "videos"),
+        ({**chat(U, A), "images": ["1.jpg"]}, "placeholder_mismatch", "images"),
+        ({**chat(("user", "<image>"), A), "images": ["1.jpg"]}, "image_missing", "images[0]"),
     ],
 )
 def test_what_a_template_would_lose_is_rejected_by_field(value: object, kind: str, field: str) -> None:
     error = rejection(value)
     assert (error.kind, error.field) == (kind, field)
-
-
-def test_a_call_of_a_tool_is_refused_rather_than_lost() -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
-    error = rejection({"messages": [{"role": "user", "content": "q"}, call]})
-    assert (error.kind, error.field) == ("wrong_shape", "messages[1].tool_calls")
 
 
 def test_an_empty_list_of_tool_calls_loses_nothing() -> None:
@@ -146,8 +142,8 @@ def test_an_empty_list_of_tool_calls_loses_nothing() -> None:
 
 
 def test_the_reason_names_the_keys_seen_and_what_is_expected() -> None:
-    assert rejection({"prompt": 1, "completion": 2}).message == (
-        "No known shape: the keys are `prompt`, `completion`; expected a list `messages`."
+    assert rejection({"prompt": 1, "chosen": 2}).message == (
+        "No known shape: the keys are `prompt`, `chosen`; expected a list `messages`."
     )
 
 

@@ -1,0 +1,116 @@
+"""A zip or tar with one data file and images beside it. Nothing is written under a name of the archive's choice."""
+
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from app.conversations.containers.streams import ALWAYS_FINE, BROKEN, MOST_BYTES, MOST_TIMES, Unpackable
+
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+TAR, TAR_AT = b"ustar", 257
+MOST_FILES = 200_000
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+PACKED_SUFFIXES = (".gz", ".zst")
+
+
+class Archive:
+    """The files of an archive, laid out in a folder under numbers; `files` has them by their names."""
+
+    def __init__(self, folder: Path, packed_size: int) -> None:
+        self._folder = folder
+        self._most = min(MOST_BYTES, max(ALWAYS_FINE, MOST_TIMES * packed_size))
+        self._total = 0
+        self.files: dict[str, Path] = {}
+
+    def add(self, name: str, source: IO[bytes], size: int) -> None:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or ":" in pure.parts[0]:
+            raise Unpackable(f"The archive holds {name[:80]!r}, a name that leads out of it.")
+        self._total += size
+        if self._total > self._most or len(self.files) >= MOST_FILES:
+            raise Unpackable(f"The archive unpacks to more than {self._most:,} bytes or {MOST_FILES:,} files.")
+        place = self._folder / str(len(self.files))
+        with place.open("wb") as target:
+            shutil.copyfileobj(_Exactly(source, size), target, 1 << 20)
+        self.files[str(pure)] = place
+
+    def data_file(self) -> str:
+        """The name of the one file with records; raises `Unpackable` where there are none or several."""
+        found = [name for name in self.files if _is_data(PurePosixPath(name))]
+        if len(found) == 1:
+            return found[0]
+        named = ", ".join(sorted(found)[:5]) or "none"
+        raise Unpackable(f"The archive must hold one data file ({', '.join(DATA_SUFFIXES)}); it holds {named}.")
+
+    def image(self, reference: str, beside: str) -> bytes | None:
+        """The bytes of a file named in a record of `beside`: relative to it, else to the archive's top."""
+        wanted = PurePosixPath(reference)
+        for place in (PurePosixPath(beside).parent / wanted, wanted):
+            if found := self.files.get(str(place)):
+                return found.read_bytes()
+        return None
+
+
+class _Exactly:
+    """A member's bytes, no more than its header promised."""
+
+    def __init__(self, source: IO[bytes], size: int) -> None:
+        self._source, self._left = source, size
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(min(size, self._left) if size >= 0 else self._left)
+        self._left -= len(data)
+        return data
+
+
+def _is_data(name: PurePosixPath) -> bool:
+    if name.parts[0] == "__MACOSX" or name.name.startswith("."):
+        return False
+    plain = PurePosixPath(name.stem) if name.suffix.lower() in PACKED_SUFFIXES else name
+    return plain.suffix.lower() in DATA_SUFFIXES
+
+
+@contextmanager
+def opened_zip(path: Path, room: Path) -> Iterator[Archive]:
+    with TemporaryDirectory(dir=room, prefix=".part-") as folder:
+        archive = Archive(Path(folder), path.stat().st_size)
+        try:
+            with zipfile.ZipFile(path) as packed:
+                for info in packed.infolist():
+                    _refuse_odd_zip(info)
+                    if not info.is_dir():
+                        with packed.open(info) as source:
+                            archive.add(info.filename, source, info.file_size)
+        except (zipfile.BadZipFile, NotImplementedError, *BROKEN) as error:
+            raise Unpackable(f"The zip file is damaged: {error}.") from None
+        yield archive
+
+
+def _refuse_odd_zip(info: zipfile.ZipInfo) -> None:
+    if info.flag_bits & 1:
+        raise Unpackable("The zip file is encrypted; pack it without a password.")
+    if info.external_attr >> 16 & 0o170000 == 0o120000:
+        raise Unpackable(f"The zip file holds a link, {info.filename[:80]!r}; pack the files themselves.")
+
+
+@contextmanager
+def opened_tar(stream: IO[bytes], packed_size: int, room: Path) -> Iterator[Archive]:
+    with TemporaryDirectory(dir=room, prefix=".part-") as folder:
+        archive = Archive(Path(folder), packed_size)
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as packed:
+                for member in packed:
+                    if not member.isdir():
+                        if not member.isreg():
+                            raise Unpackable(f"The tar file holds a link or a device, {member.name[:80]!r}.")
+                        source = packed.extractfile(member)
+                        assert source is not None, "a regular file has bytes"
+                        archive.add(member.name, source, member.size)
+        except (tarfile.TarError, *BROKEN) as error:
+            raise Unpackable(f"The tar file is damaged: {error}.") from None
+        yield archive

@@ -1,0 +1,43 @@
+"""A valid record as the lints see it, and how they speak about it."""
+
+from typing import NamedTuple
+
+from app.conversations.findings import Finding, excerpt, printable
+from app.conversations.lints.kinds import severity_of
+from app.conversations.records import Conversation, Line, Turn
+from app.conversations.shapes import turn_fields
+
+
+class Record(NamedTuple):
+    """`raw` are the bytes of the line, `value` its JSON, `texts` one text a turn: its content and calls of tools;
+    `answers` has (number of the turn, text) of each answer."""
+
+    line: int
+    raw: bytes
+    value: object
+    conversation: Conversation
+    texts: tuple[str, ...]
+    answers: tuple[tuple[int, str], ...]
+
+    @classmethod
+    def of(cls, line: Line, conversation: Conversation) -> "Record":
+        texts = tuple(turn.text if not turn.calls else _with_calls(turn) for turn in conversation.turns)
+        turns = enumerate(conversation.turns)
+        answers = tuple((place, texts[place]) for place, turn in turns if turn.role == "assistant")
+        return cls(line.number, line.raw, line.value, conversation, texts, answers)
+
+    def field(self, turn: int) -> str:
+        """Where in the raw record the turn's content stands."""
+        return turn_fields(self.value)[turn]
+
+    def finding(self, kind: str, turn: int, message: str, shown: str | None = None) -> Finding:
+        text = self.texts[turn] if shown is None else shown
+        return Finding(kind, severity_of(kind), self.line, self.field(turn), printable(message), excerpt(text))
+
+
+def _with_calls(turn: Turn) -> str:
+    return "\n".join([turn.text, *(f'{{"name": "{call.name}", "arguments": {call.arguments}}}' for call in turn.calls)])
+
+
+def around(text: str, start: int, end: int, margin: int = 40) -> str:
+    return text[max(0, start - margin) : end + margin]

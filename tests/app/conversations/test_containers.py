@@ -1,0 +1,224 @@
+"""The same records in every container; damaged, malicious and odd ones."""
+
+import base64
+import csv
+import gzip
+import io
+import json
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.conversations.containers import archives, streams
+from app.conversations.containers.reading import Reading
+from app.conversations.containers.streams import Unpackable, zstd
+from app.conversations.containers.unpack import unpack
+from app.conversations.normalize import normalize
+from app.conversations.reader import read_conversations, valid_conversations
+from app.conversations.records import Conversation, Rejected
+from tests.factories import jsonl, record
+
+RECORDS = [record("Zürich?", "1\n2"), record("p", {"a": [1, None]})]
+LINES = jsonl(*RECORDS)
+WANTED = [normalize(one) for one in RECORDS]
+ARRAYS = [
+    json.dumps(RECORDS).encode(),
+    json.dumps(RECORDS, indent=2, ensure_ascii=False).replace("\n", "\r\n").encode(),
+    b"\xef\xbb\xbf \n[" + LINES.strip().replace(b"\n", b"\n,\n") + b"\n]\n",
+]
+
+
+Found = tuple[str | None, list[Conversation | Rejected]]
+
+
+def unpacked(folder: Path, data: bytes, reading: Reading | None = None) -> Found:
+    path, target = folder / "data", folder / "lines.jsonl"
+    path.write_bytes(data)
+    found = unpack(path, target, reading or Reading())
+    lines = target if found else path
+    return found.container if found else None, [one for _, one in read_conversations(lines)]
+
+
+def csv_of(*rows: dict[str, Any], delimiter: str = ",") -> bytes:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().encode()
+
+
+def zip_of(**files: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in files.items():
+            packed.writestr(name.replace("__", "/").replace("_dot_", "."), data)
+    return file.getvalue()
+
+
+def tar_of(**files: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as packed:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name.replace("__", "/").replace("_dot_", "."))
+            info.size = len(data)
+            packed.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "container"),
+    [
+        (LINES, None),
+        *((array, "json array") for array in ARRAYS),
+        (gzip.compress(LINES), "gzip"),
+        (zstd.compress(LINES), "zstd"),
+        (gzip.compress(ARRAYS[1]), "gzip, json array"),
+        (zip_of(a_dot_jsonl=LINES, notes_dot_md=b"hello"), "zip"),
+        (zip_of(a_dot_json_dot_gz=gzip.compress(ARRAYS[0])), "zip, gzip, json array"),
+        (tar_of(data__a_dot_jsonl=LINES), "tar"),
+        (zstd.compress(tar_of(a_dot_json=ARRAYS[0])), "zstd, tar, json array"),
+    ],
+)
+def test_every_container_holds_the_same_records(tmp_path: Path, data: bytes, container: str | None) -> None:
+    assert unpacked(tmp_path, data) == (container, WANTED)
+
+
+def test_a_table_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    rows = [{"prompt": 'a "b"\n,c', "completion": "d"}, {"prompt": "2;3", "completion": "5"}]
+    for delimiter in ",;\t":
+        container, found = unpacked(tmp_path, csv_of(*rows, delimiter=delimiter))
+        assert (container, found) == ("csv", [normalize(row) for row in rows])
+
+
+def test_cells_with_turns_are_json(tmp_path: Path) -> None:
+    data = csv_of(*({"id": n, "messages": json.dumps(one["messages"])} for n, one in enumerate(RECORDS)))
+    assert unpacked(tmp_path, data) == ("csv", WANTED)
+
+
+def test_parquet_rows_are_records_and_image_cells_images(tmp_path: Path, data_uri: Callable[..., str]) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    uri = data_uri(40, 30)
+    picture = zip_bytes(uri)
+    rows = [{"prompt": "<image>what?", "response": "red", "images": [{"bytes": picture, "path": "a.png"}]}]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "made")
+    container, (found,) = unpacked(tmp_path, (tmp_path / "made").read_bytes())
+    assert isinstance(found, Conversation)
+    assert (container, found.images[0].width, found.answer) == ("parquet", 40, "red")
+
+
+def zip_bytes(uri: str) -> bytes:
+    return base64.b64decode(uri.partition(",")[2])
+
+
+def test_images_beside_the_records_are_found_by_their_paths(tmp_path: Path, data_uri: Callable[..., str]) -> None:
+    first, second = (zip_bytes(data_uri(width, 30)) for width in (40, 50))
+    turns = [{"from": "human", "value": "<image><image>?"}, {"from": "gpt", "value": "a"}]
+    lines = jsonl(*({"conversations": turns, "images": one} for one in (["img/1.png", "./2.png"], ["x", "y"])))
+    data = zip_of(set__data_dot_jsonl=lines, set__img__1_dot_png=first, **{"2_dot_png": second})
+    _, (good, bad) = unpacked(tmp_path, data)
+    assert isinstance(good, Conversation) and [one.width for one in good.images] == [40, 50]
+    assert isinstance(bad, Rejected) and (bad.kind, bad.field) == ("image_missing", "images[0]")
+
+
+@pytest.mark.parametrize(
+    ("data", "num_good", "words"),
+    [
+        (ARRAYS[0][:-20], 1, "Not JSON at column"),
+        (ARRAYS[0][:-1], 2, "Not JSON"),
+        (ARRAYS[0] + b" more", 2, "Not JSON at column 1"),
+        (b'[{"a": 1} {"b": 2}]', 0, "Not JSON at column 9"),
+        (b'[{"messages": NaN}]', 0, "NaN is not JSON"),
+        (b'[{"a":' * 5 + b"[" * 200_000, 0, "Not JSON|nested too deeply"),
+    ],
+)
+def test_the_rest_of_a_broken_array_is_one_finding(tmp_path: Path, data: bytes, num_good: int, words: str) -> None:
+    container, found = unpacked(tmp_path, data)
+    assert container == "json array"
+    assert sum(isinstance(one, Conversation) for one in found) == num_good
+    assert isinstance(found[-1], Rejected) and re.search(words, found[-1].message)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (gzip.compress(LINES)[:-9], "gzip data is damaged or was cut"),
+        (gzip.compress(LINES * 50)[:40], "gzip data is damaged or was cut"),
+        (zstd.compress(LINES)[:-3], "zstd data is damaged or was cut"),
+        (zip_of(a_dot_jsonl=LINES)[:-30], "zip file is damaged"),
+        (zip_of(a_dot_txt=LINES), "must hold one data file .* it holds none"),
+        (zip_of(a_dot_jsonl=LINES, b_dot_json=LINES), r"it holds a\.jsonl, b\.json"),
+        (zip_of(**{"../a_dot_jsonl": LINES}), "leads out of it"),
+        (tar_of(**{"/a_dot_jsonl": LINES}), "leads out of it"),
+        (tar_of(a_dot_jsonl=LINES)[:700], "tar file is damaged"),
+        (gzip.compress(zip_of(a_dot_jsonl=LINES)), "send it unpacked"),
+        (b"PAR1nonsensePAR1", "Parquet file is damaged"),
+        (b'prompt,completion\n"a,b\n', "CSV is broken at line"),
+        (b"prompt,completion\ncaf\xe9,b\n", "CSV is not UTF-8"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_said_in_words_and_leaves_nothing(tmp_path: Path, data: bytes, words: str) -> None:
+    with pytest.raises(Unpackable, match=words):
+        unpacked(tmp_path, data)
+    assert [one.name for one in tmp_path.iterdir()] == ["data"]
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as packed:
+        info = tarfile.TarInfo("a.jsonl")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        packed.addfile(info)
+    with pytest.raises(Unpackable, match="link or a device"):
+        unpacked(tmp_path, file.getvalue())
+    link = zipfile.ZipInfo("a.jsonl")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "z", "w") as zipped:
+        zipped.writestr(link, "/etc/passwd")
+    with pytest.raises(Unpackable, match="holds a link"):
+        unpacked(tmp_path, (tmp_path / "z").read_bytes())
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress, lambda data: zip_of(a_dot_jsonl=data)])
+def test_a_bomb_is_refused_before_it_fills_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    for module in (streams, archives):
+        monkeypatch.setattr(module, "ALWAYS_FINE", 10_000)
+        monkeypatch.setattr(module, "MOST_TIMES", 2)
+    with pytest.raises(Unpackable, match="unpacks to more than"):
+        unpacked(tmp_path, pack(LINES * 1000))
+
+
+def test_columns_under_other_names_and_a_shape_that_was_meant(tmp_path: Path) -> None:
+    reading = Reading("prompt", {"prompt": "question", "response": "answer"})
+    data = csv_of({"question": "1+1?", "answer": "2, yes"}, {"question": "2+2?", "answer": "4, yes"})
+    container, found = unpacked(tmp_path, data, reading)
+    assert (container, found[0]) == ("csv", normalize({"prompt": "1+1?", "response": "2, yes"}))
+    both = jsonl({"messages": "a note", "question": "q", "answer": 3})
+    assert unpacked(tmp_path, both, reading) == ("jsonl", [normalize({"prompt": "q", "response": 3})])
+
+
+@pytest.mark.parametrize("reading", [Reading("sharegpt"), Reading(None, {"question": "prompt"})])
+def test_a_reading_that_means_nothing_is_named(reading: Reading) -> None:
+    assert "is none of" in (reading.problem() or "")
+
+
+def test_a_list_on_the_first_of_several_lines_makes_no_array(tmp_path: Path) -> None:
+    container, found = unpacked(tmp_path, b"[1, 2]\n" + LINES)
+    assert (container, [type(one) for one in found]) == (None, [Rejected, Conversation, Conversation])
+    container, found = unpacked(tmp_path, b'[{"a": 1}]\n' + LINES)
+    assert (container, len(found)) == (None, 3)
+
+
+def test_an_array_larger_than_the_window_is_read_whole(tmp_path: Path) -> None:
+    many = [record(f"q{n} " + "x" * 5000, n) for n in range(1000)]
+    path, target = tmp_path / "data", tmp_path / "lines"
+    path.write_text(json.dumps(many, indent=1))
+    assert unpack(path, target) is not None
+    assert [line for line, _ in valid_conversations(target)] == list(range(1, 1001))

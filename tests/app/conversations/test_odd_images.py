@@ -1,0 +1,84 @@
+"""Pictures as people have them: turned, in CMYK, moving, cut, huge, and the same one many times."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from app.conversations import images
+from app.conversations.inspection import inspect
+from app.conversations.part import Options
+from tests.factories import jsonl
+
+
+def picture(form: str, mode: str = "RGB", size: tuple[int, int] = (64, 32), **saved: Any) -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.new(mode, size).save(buffer, form, **saved)
+    return buffer.getvalue()
+
+
+def turned() -> bytes:
+    exif = PIL.Image.Exif()
+    exif[images.ORIENTATION] = 6
+    return picture("JPEG", exif=exif)
+
+
+def moving() -> bytes:
+    frames = [PIL.Image.new("P", (64, 32), color) for color in (1, 2)]
+    for number, frame in enumerate(frames):
+        frame.putpixel((number, 0), 9)
+    return picture("GIF", "P", save_all=True, append_images=frames)
+
+
+def row(*data: bytes) -> dict[str, Any]:
+    uris = [f"data:image/any;base64,{base64.b64encode(one).decode()}" for one in data]
+    return {"prompt": "<image>" * len(data) + "what?", "response": "a thing", "images": uris}
+
+
+def seen(folder: Path, *rows: dict[str, Any]) -> tuple[list[tuple[str, int]], dict[str, Any]]:
+    path = folder / "data.jsonl"
+    path.write_bytes(jsonl(*rows))
+    with inspect(path, Options()) as found:
+        return [(one.kind, one.line) for one in found.findings()], found.totals()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (turned(), "image_rotated"),
+        (picture("JPEG", "CMYK"), "image_converted"),
+        (moving(), "image_animated"),
+        (picture("PNG", "1", (5000, 4000)), "image_large"),
+        (picture("JPEG")[:-200], "image_broken"),
+        (picture("PNG")[:60], "image_broken"),
+        (picture("PNG", "1", (9000, 9000)), "image_broken"),
+        (b"no picture", "image_broken"),
+    ],
+)
+def test_an_odd_picture_is_found(tmp_path: Path, data: bytes, kind: str) -> None:
+    assert (kind, 1) in seen(tmp_path, row(data))[0]
+
+
+def test_a_turned_picture_is_measured_as_it_is_shown(tmp_path: Path) -> None:
+    assert images.measure(turned()) == (32, 64)
+
+
+def test_the_same_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    measure = images.measure
+
+    def counted(data: bytes) -> tuple[int, int]:
+        decoded.append(len(data))
+        return measure(data)
+
+    monkeypatch.setattr(images, "measure", counted)
+    images._look.cache_clear()
+    rows = [
+        row(picture("PNG", size=(70, 40)), picture("PNG", size=(40, 70))) | {"response": f"no {n}"} for n in range(9)
+    ]
+    _, totals = seen(tmp_path, *rows)
+    assert (len(decoded), totals["images"]) == (2, 18)
+    assert totals["image_tokens"] == 18 * images.ImageRules().num_tokens(70, 40)
