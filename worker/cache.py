@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from worker.client import FileSpec
@@ -106,8 +106,9 @@ class Cache:
 
     def _drop_stale_parts(self) -> None:
         for part in [*(self._work / DATASETS).glob(".*.part"), *(self._work / MODELS).glob("*/.*.part")]:
-            if part.stat().st_mtime < time.time() - STALE_PART_S:
-                part.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another lane of this machine may be done with it by now
+                if part.stat().st_mtime < time.time() - STALE_PART_S:
+                    part.unlink()
 
     def _last_used(self, entry: Path) -> float:
         lock = self._mark(entry).with_suffix(".lock")
@@ -142,4 +143,11 @@ def _stamp(path: Path) -> list[int] | None:
 
 def _size(entry: Path) -> int:
     files = entry.rglob("*") if entry.is_dir() else [entry]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sum(map(_bytes_of, files))
+
+
+def _bytes_of(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:  # taken away by another lane meanwhile
+        return 0

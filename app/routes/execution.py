@@ -15,6 +15,7 @@ from app.errors import Conflict
 from app.models import Attempt, Job
 from app.routes.params import StorageDep
 from app.services import attempts, checkpoints, nodes
+from app.services.registration import Clock, NewNode
 from app.storage import Received, Storage, existing
 from app.upload import body_chunks
 
@@ -27,7 +28,7 @@ class NodeBeat(BaseModel):
     lane: str
     telemetry: dict[str, Any] | None = None
     draining: bool = False
-    time: nodes.Clock | None = None
+    time: Clock | None = None
 
 
 class LeaveBody(BaseModel):
@@ -81,9 +82,7 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 
 
 @router.post("/nodes")
-def register_node(
-    request: Request, database: DatabaseDep, settings: SettingsDep, body: nodes.NewNode
-) -> dict[str, Any]:
+def register_node(request: Request, database: DatabaseDep, settings: SettingsDep, body: NewNode) -> dict[str, Any]:
     skew_s, address = _skew(body.time), request.client.host if request.client else None
     with database.write() as session:
         node, lanes = nodes.register(session, body, skew_s, address)

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from app.errors import NotFound, WrongInput
 from app.hub import iso
 from app.models import Adapter, Job
-from app.services import checkpoints
+from app.services import checkpoints, ids
 from app.services.trashed import shown
 from app.storage import Storage
 
@@ -30,6 +30,7 @@ def register(session: Session, job: Job, attempt: int, report: dict[str, Any]) -
     if not checkpoints.are_stored(session, job.id, attempt, stored):
         raise WrongInput("Not all files of the adapter have arrived with their hashes; put them again.")
     adapter = Adapter(
+        id=ids.fresh(session, Adapter),
         name=str(report.get("name") or job.name),
         job_id=job.id,
         attempt=attempt,

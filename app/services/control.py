@@ -136,7 +136,10 @@ def _queue_again(session: Session, job: Job, message: str) -> None:
     for dataset_id in waiting.dataset_ids(job):
         refuse_trashed(session.get(Dataset, dataset_id))
     if job.from_adapter_id is not None:
-        refuse_trashed(session.get(Adapter, job.from_adapter_id))
+        parent = session.get(Adapter, job.from_adapter_id)
+        if parent is None:
+            raise Conflict(f"Adapter {job.from_adapter_id}, which job {job.id} goes on from, was deleted for good.")
+        refuse_trashed(parent)
     job.error, job.last_fault, job.faults = None, None, 0
     job.place = places.next_place(session)
     jobs.become(session, job, JobState.QUEUED, message)
@@ -164,7 +167,7 @@ def clone(session: Session, job: Job, changes: dict[str, Any], who: str) -> Job:
         retries=job.retries,
         from_adapter=job.from_adapter_id,
         needs=Needs(**job.needs) if job.needs else None,
-        depends_on=job.depends_on,
+        depends_on=[one for one in job.depends_on if session.get(Job, one) is not None],
         start_after=later,
         max_duration_s=job.max_duration_s,
         config=config.model_dump(),

@@ -13,7 +13,7 @@ from app.conversations.lints.kinds import KINDS
 from app.errors import Conflict, NotFound, wrong_field
 from app.hub import iso
 from app.models import ENDED, Dataset, Finding, Job
-from app.services import attempts, events, trash
+from app.services import attempts, events, ids, trash
 from app.services.trashed import shown
 from app.storage import Received, Storage, plain_name
 
@@ -28,7 +28,7 @@ def receive(session: Session, storage: Storage, received: Received, name: str) -
         trash.restore(session, known, "upload")
         return known, True
     received.keep(storage.dataset(received.sha256))
-    dataset = known or Dataset(name="", sha256=received.sha256, size=received.size)
+    dataset = known or Dataset(id=ids.fresh(session, Dataset), name="", sha256=received.sha256, size=received.size)
     dataset.name = plain_name(name, f"dataset-{received.sha256[:8]}.jsonl")
     dataset.state, dataset.error, dataset.progress, dataset.trashed_at = "checking", None, 0.0, None
     session.add(dataset)

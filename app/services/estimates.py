@@ -13,6 +13,7 @@ from app.planner import Lengths, MemoryPlan, make_plan, would_fit
 from app.schemas import TrainingConfig
 from app.services import jobs, room, waiting
 from app.services.base_models import BaseModels
+from app.services.needs import registered_lanes
 
 # Without a job that has counted: three characters a token, and what a template puts around a turn.
 CHARACTERS_PER_TOKEN, TOKENS_PER_TURN = 3.0, 5
@@ -95,7 +96,7 @@ def _rule(
 
 def largest_lane(session: Session) -> Lane | None:
     """The lane with the most GPU memory; else the one of the machine with the most RAM."""
-    lanes = session.exec(select(Lane).order_by(col(Lane.id)))
+    lanes = [lane for lane, _ in registered_lanes(session)]
     return max(lanes, key=lambda lane: (_gpu_memory(lane), _telemetry(lane, "ram_total")), default=None)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from app.columns import utc_now
-from app.models import HELD, Job, JobState, Lane
+from app.models import HELD, Attempt, Job, JobState, Lane
 from app.services import opening, room, waiting
 from app.services.needs import fits, is_silent, registered_lanes
 from app.services.opening import Opening
@@ -22,6 +22,7 @@ from app.services.opening import Opening
 # A job further back is given no time: what stands before it will have changed by then.
 DEPTH = 1000
 NUM_EARLIER = 50
+LATEST = 2.0**35  # seconds since 1970; nobody counts on what is later
 Span = tuple[datetime | None, datetime | None]
 
 
@@ -122,7 +123,7 @@ class _Play:
         self._settle(job, start, end)
 
     def _opened(self, start: float) -> float | None:
-        if start == float("inf"):
+        if start >= LATEST:
             return None
         if not self.opening.paused and not self.opening.quiet_hours:
             return start
@@ -234,11 +235,14 @@ def end_of_held(job: Job, typical: float | None) -> float | None:
 
 
 def usual_seconds(session: Session) -> float | None:
-    """The median of what the newest jobs took that succeeded."""
-    query = select(Job.started_at, Job.ended_at).where(Job.state == JobState.SUCCEEDED).order_by(col(Job.id).desc())
-    rows = session.exec(query.limit(NUM_EARLIER))
-    return median([(end - start).total_seconds() for start, end in rows if start and end] or [0.0]) or None
+    """The median of what the newest jobs took that succeeded: their attempts, without what lay between."""
+    newest = select(Job.id).where(Job.state == JobState.SUCCEEDED).order_by(col(Job.id).desc()).limit(NUM_EARLIER)
+    query = select(Attempt.job_id, Attempt.started_at, Attempt.ended_at).where(col(Attempt.job_id).in_(newest))
+    took: dict[int, float] = defaultdict(float)
+    for job_id, start, end in session.exec(query):
+        took[job_id] += (end - start).total_seconds() if end else 0.0
+    return median(took.values()) or None if took else None
 
 
 def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(min(seconds, 2**35), UTC)
+    return None if seconds is None or seconds >= LATEST else datetime.fromtimestamp(seconds, UTC)

@@ -13,7 +13,7 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
 from app.models import PRIORITIES, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events, forecast, parents, places, waiting
+from app.services import events, forecast, ids, parents, places, waiting
 from app.services.base_models import BaseModels
 from app.services.known import Known
 from app.services.needs import Moment, Needs
@@ -98,6 +98,7 @@ def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> J
     config = checked(session, new, config)
     dataset = session.get_one(Dataset, new.dataset_id)
     job = Job(
+        id=ids.fresh(session, Job),
         kind=new.kind,
         name=_printable(new.name or "")
         or f"{dataset.name.rsplit('.', 1)[0][:90]} on {new.model.rsplit('/', 1)[-1][:90]}",

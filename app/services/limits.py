@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.models import HELD, Attempt, History, Job, JobState
-from app.services import events, jobs
+from app.services import control, events, jobs
 
 WHO = "control center"
 
@@ -39,7 +39,7 @@ def _counted_from(session: Session, job: Job) -> datetime | None:
 
 
 def _stop(session: Session, job: Job) -> None:
-    error = over(job)
+    error = over(job, control.newest_checkpoint(session, job) is not None)
     jobs.note(session, job, WHO, "max_duration", {"seconds": job.max_duration_s})
     job.error = error
     if job.state == JobState.QUEUED:
@@ -51,9 +51,12 @@ def _stop(session: Session, job: Job) -> None:
     jobs.announce_queue(session, job)
 
 
-def over(job: Job) -> dict[str, Any]:
+def over(job: Job, has_checkpoint: bool) -> dict[str, Any]:
+    has_work = has_checkpoint or job.step > 0
+    again = "Resume it to go on from its checkpoint with as many seconds again, or clone it."
     return {
         "code": "max_duration",
-        "message": f"It took more than the {job.max_duration_s:g} s that it may, and is stopped with its work saved.",
-        "advice": "Resume it to go on from its checkpoint with as many seconds again, or clone it.",
+        "message": f"It took more than the {job.max_duration_s:g} s that it may, and is stopped"
+        + (" with its work saved." if has_work else " before its first step."),
+        "advice": again if has_work else "Clone it with a greater max_duration_s.",
     }

@@ -15,6 +15,7 @@ SILENT_AFTER_S = 15.0
 # As cards are sold: 24 GB are 24,000,000,000 bytes, which a card of 24,564 MiB has.
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+LAST_YEAR = 2999  # beyond it, dates can no longer be counted with safely
 AMOUNT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?i?b)\s*", re.IGNORECASE)
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 
@@ -23,7 +24,10 @@ def as_moment(value: Any) -> datetime:
     """An ISO time; without a zone it is in UTC, as all times here are."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        if moment.year > LAST_YEAR:
+            raise ValueError
+        return moment
     except (ValueError, OverflowError, AttributeError, TypeError):
         raise ValueError('must be a time such as "2030-01-31T22:00:00Z"') from None
 
@@ -97,7 +101,8 @@ def missing_lane(needs: Mapping[str, Any] | None, lanes: Sequence[tuple[Lane, st
     if not fitting:
         found = "none of the registered lanes has that" if lanes else "none is registered"
         return f"waits for {describe(needs)}; {found}"
-    if not needs or any(not is_silent(lane) for lane, _ in fitting):
+    if any(not is_silent(lane) and not lane.draining for lane, _ in fitting):
         return None
-    lane, name = fitting[0]
-    return f"waits for {describe(needs)}; {name}/{lane.name} has that and is offline"
+    lane, name = next((pair for pair in fitting if not is_silent(pair[0])), fitting[0])
+    why = "is offline" if is_silent(lane) else "takes no new jobs now"
+    return f"waits for {describe(needs)}; {name}/{lane.name} has that and {why}"

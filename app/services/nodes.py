@@ -1,9 +1,9 @@
 """Nodes and their lanes: registered by workers, alive while they beat, drained, left and forgotten."""
 
+import math
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
@@ -14,16 +14,10 @@ from app.hub import iso
 from app.models import HELD, Attempt, Job, Lane, Node
 from app.services import attempts, clocks, events, guardian, opening, waiting
 from app.services.needs import is_silent
+from app.services.registration import NewLane, NewNode
 from app.versions import OWN, PACKAGE
 
 BEAT_S = 1.0
-NAME = r"^[\w.-]+$"
-LANE_NAME = r"^[\w.+-]+$"
-
-
-# A clock's seconds since 1970, within what can be counted with.
-Clock = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
-Label = Annotated[str, Field(min_length=1, max_length=100, pattern=NAME)]
 
 
 class OtherVersion(Conflict):
@@ -32,25 +26,6 @@ class OtherVersion(Conflict):
 
 class NameTaken(Conflict):
     code = "name_taken"
-
-
-class NewLane(BaseModel):
-    name: str = Field(min_length=1, max_length=100, pattern=LANE_NAME)
-    kind: str = "cpu"
-    gpus: list[dict[str, Any]] = Field(default_factory=list, max_length=64)
-    labels: list[Label] = Field(default_factory=list, max_length=64)
-
-
-class NewNode(BaseModel):
-    """The body of `POST /api/worker/nodes`; `time` is the worker's clock, in seconds since 1970."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str = Field(min_length=1, max_length=200, pattern=NAME)
-    versions: dict[str, Any] = Field(default_factory=dict)
-    lanes: list[NewLane] = Field(min_length=1, max_length=64)
-    instance: str | None = Field(None, max_length=100)
-    time: Clock | None = None
 
 
 def queue_name(node: Node, lane: Lane) -> str:
@@ -101,7 +76,8 @@ def _register_lane(session: Session, node: Node, new: NewLane) -> Lane:
     assert node.id is not None
     lane = session.exec(select(Lane).where(Lane.node_id == node.id, Lane.name == new.name)).first()
     lane = lane or Lane(node_id=node.id, name=new.name)
-    lane.kind, lane.gpus, lane.labels = new.kind, new.gpus, new.labels
+    lane.kind, lane.labels = new.kind, new.labels
+    lane.gpus = [one.model_dump() for one in new.gpus]
     lane.draining, lane.last_seen_at, lane.left_at = node.drain_asked, utc_now(), None
     lane.idle = lane.id is None or held_job_id(session, lane) is None
     session.add(lane)
@@ -136,7 +112,7 @@ def beat(
     node.clock_skew_s = clocks.believe(node.clock_skew_s, skew_s)
     session.add(node)
     if telemetry is not None:
-        lane.telemetry = events.without_nan(telemetry)
+        lane.telemetry = {name: value for name, value in telemetry.items() if _is_reading(value)}
         data = {"node": node.name, "lane": lane.name} | (lane.telemetry or {})
         job_id = held_job_id(session, lane)
         events.record(session, "telemetry", data, lane_id=lane.id, lane_job_id=job_id)
@@ -147,6 +123,10 @@ def beat(
         announce(session, node)
         announce_work(session)
     return {"drain": node.drain_asked}
+
+
+def _is_reading(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
 
 
 def leave(session: Session, lane: Lane) -> None:
@@ -178,7 +158,7 @@ def forget(session: Session, node: Node) -> None:
     lanes = _lanes(session, node)
     for lane in lanes:
         if is_online(lane):
-            raise Conflict(f"{node.name} is online: stop its worker first, or drain it.")
+            raise Conflict(f"{node.name} is online: stop its worker first.")
         if (job_id := held_job_id(session, lane)) is not None:
             raise Conflict(f"{node.name} still holds job {job_id}; it is taken back when its lease ends.")
     ids = [lane.id for lane in lanes]

@@ -54,7 +54,7 @@ def preempt(session: Session, job: Job, who: str) -> None:
     if (closed := opening.read(session).closed(utc_now())) is not None:
         raise Conflict(f"Job {job.id} keeps its lane: {closed['message']}, so no other would take it.")
     lane = session.get(Lane, job.lane_id) if job.lane_id is not None else None
-    other = waiting.first_for(session, lane) if lane is not None else None
+    other = waiting.first_for(session, lane) if lane is not None and not lane.draining else None
     if other is None:
         raise Conflict(f"No queued job could start on the lane of job {job.id}, so it keeps it.")
     jobs.note(session, job, who, "preempt", {"for": other.id})

@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from sqlmodel import Session, col, delete, or_, select
+from sqlmodel import Session, col, delete, or_, select, update
 
 from app.columns import utc_now
 from app.models import Adapter, Checkpoint, Dataset, Event, Finding, Job, Metric, StoredFile
-from app.services import trash
+from app.services import ids, trash
 from app.services.adapters import FOLDER
 from app.services.trashed import GONE, Thing
 from app.storage import Storage, inside
@@ -43,6 +43,7 @@ def _delete_dataset(session: Session, storage: Storage, dataset: Dataset) -> Non
     used = session.exec(select(Job.id).where(trash.reads(dataset.id)).limit(1)).first()
     child = session.exec(select(Dataset.id).where(Dataset.parent_id == dataset.id).limit(1)).first()
     if used is None and child is None:
+        ids.retire(session, dataset)
         session.delete(dataset)
         return
     dataset.state, dataset.error, dataset.trashed_at = "failed", DELETED, GONE
@@ -70,6 +71,7 @@ def _delete_adapter(session: Session, storage: Storage, adapter: Adapter) -> Non
             col(StoredFile.path).startswith(FOLDER + "/"),
         )
     )
+    ids.retire(session, adapter)
     session.delete(adapter)
     session.flush()
     job = session.get_one(Job, adapter.job_id)
@@ -83,6 +85,8 @@ def _delete_job(session: Session, storage: Storage, job: Job) -> None:
     adapter = session.exec(select(Adapter).where(Adapter.job_id == job.id)).first()
     if adapter is None:
         storage.remove_folder(storage.jobs / str(job.id))
+        ids.retire(session, job)
+        session.exec(update(Event).where(col(Event.lane_job_id) == job.id).values(lane_job_id=None))
         session.delete(job)
         return
     _remove_all_but_adapter(storage, job.id, adapter.attempt)

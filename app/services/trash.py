@@ -10,7 +10,7 @@ from app.columns import utc_now
 from app.errors import Conflict, NotFound
 from app.hub import iso
 from app.models import HELD, PRIORITIES, Adapter, Checkpoint, Dataset, History, Job, JobState
-from app.services import events, retention
+from app.services import events, retention, waiting
 from app.services.trashed import GONE, Thing, label, shown
 
 Kind = Literal["dataset", "job", "checkpoint", "adapter"]
@@ -80,8 +80,16 @@ def _user(session: Session, thing: Thing) -> str | None:
         job = _under_way(session, col(Job.from_adapter_id) == thing.id)
         return f"job {job.id} goes on from it and is {job.state}" if job else None
     if isinstance(thing, Job):
-        return f"it is {thing.state}; cancel it first" if thing.state in (JobState.QUEUED, *HELD) else None
+        return _user_of_job(session, thing)
     return _user_of_checkpoint(session, thing)
+
+
+def _user_of_job(session: Session, job: Job) -> str | None:
+    if job.state in (JobState.QUEUED, *HELD):
+        return f"it is {job.state}; cancel it first"
+    # Once it is gone nothing but its absence is left, which counts as a success.
+    waits = None if job.state == JobState.SUCCEEDED else next(iter(waiting.dependents(session, job)), None)
+    return f"job {waits[0].id} waits for it" if waits else None
 
 
 def _user_of_dataset(session: Session, dataset: Dataset) -> str | None:

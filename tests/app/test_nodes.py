@@ -206,3 +206,21 @@ def test_past_telemetry_comes_in_columns_and_keeps_its_peaks(center: Center) -> 
             event.at = event.at - timedelta(minutes=30)
     assert center.get(f"{url}?minutes=5").json()["lanes"][0]["at"] == []
     assert len(center.get(f"{url}?minutes=60").json()["lanes"][0]["at"]) == 60
+
+
+def test_a_gpu_without_a_number_of_bytes_is_refused(center: Center) -> None:
+    headers = {"Authorization": f"Bearer {center.app.state.tokens.worker}"}
+    lane = {"name": "gpu0", "gpus": [{"name": "A", "memory": "lots"}]}
+    answer = center.client.post("/api/worker/nodes", headers=headers, json={"name": "attic", "lanes": [lane]})
+    assert answer.status_code == 422 and answer.json()["error"]["detail"][0]["field"] == "lanes.0.gpus.0.memory"
+
+
+def test_readings_that_are_no_numbers_are_left_out(center: Center) -> None:
+    center.worker().beat({"ram_total": "x", "ram_used": 5, "gpu_util": None})
+    assert center.get("/api/nodes").json()["items"][0]["lanes"][0]["telemetry"] == {"ram_used": 5, "gpu_util": None}
+
+
+def test_a_job_says_that_its_lanes_take_nothing_now(center: Center) -> None:
+    center.worker()
+    center.post("/api/nodes/1/drain")
+    assert "takes no new jobs now" in center.make_job()["waiting_for"]["message"]

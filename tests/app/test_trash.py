@@ -195,3 +195,34 @@ def test_the_buttons_undo_each_other(center: Center) -> None:
     assert center.post("/trash/dataset/1/move", follow_redirects=False).headers["location"] == "/datasets/1"
     assert center.post("/trash/empty", follow_redirects=False).headers["location"] == "/trash"
     assert "Nothing lies here" in center.get("/trash").text
+
+
+def test_a_paused_job_that_others_wait_for_stays(center: Center) -> None:
+    first = center.make_job()["id"]
+    second = center.make_job(1, depends_on=[first])["id"]
+    with center.database.write() as session:
+        session.get_one(Job, first).state = JobState.PAUSED
+    answer = center.client.delete(f"/api/jobs/{first}", headers=center.headers)
+    assert answer.status_code == 409 and f"job {second} waits for it" in answer.json()["error"]["message"]
+
+
+def test_a_number_is_never_given_twice(center: Center) -> None:
+    job_id = center.make_job()["id"]
+    center.act(job_id, "cancel")
+    assert center.client.delete(f"/api/jobs/{job_id}", headers=center.headers).status_code == 200
+    assert center.post("/api/trash/empty").status_code == 200
+    assert center.get(f"/api/jobs/{job_id}").status_code == 404
+    assert center.make_job(1)["id"] == job_id + 1
+
+
+def test_a_job_whose_adapter_was_deleted_for_good_is_not_tried_again(center: Center) -> None:
+    center.make_job()
+    center.worker().must_claim().succeed()
+    child = center.make_job(1, from_adapter=1)["id"]
+    center.act(child, "cancel")
+    center.client.delete("/api/adapters/1", headers=center.headers)
+    center.post("/api/trash/empty")
+    with center.database.write() as session:
+        session.get_one(Job, child).state = JobState.FAILED
+    answer = center.act(child, "retry")
+    assert answer.status_code == 409 and "deleted for good" in answer.json()["error"]["message"]
