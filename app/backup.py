@@ -135,6 +135,11 @@ def artefacts(database: Path, storage: Storage) -> Iterator[dict[str, Any]]:
                 lines = json.loads(unpacked)
                 place = storage.unpacked(sha256)
                 yield _artefact(storage, "dataset", number, place, lines["size"], lines["sha256"])
+        if "made" in columns:
+            found = connection.execute(f"SELECT id, sha256, made FROM dataset WHERE made NOTNULL AND ({here})")
+            for number, sha256, made in found:
+                changes = json.loads(made)["changes"]
+                yield _artefact(storage, "dataset", number, storage.changes(sha256), changes["size"], changes["sha256"])
         of_attempts = (
             ("adapter", "adapter/", "SELECT id, job_id, attempt, files FROM adapter"),
             ("checkpoint", "", "SELECT id, job_id, attempt, files FROM checkpoint WHERE complete AND NOT retired"),

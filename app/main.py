@@ -21,13 +21,13 @@ from app.routes import (
     execution_files,
     health,
     jobs,
-    later,
     login,
     nodes,
     pages,
     queue,
     stream,
     upkeep,
+    versions,
 )
 from app.security import Gate, Tokens, ensure_token
 from app.services import attempts, events
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         execution_files,
         stream,
         upkeep,
-        later,
+        versions,
         pages,
     ):
         app.include_router(module.router)

@@ -62,6 +62,7 @@ class Dataset(SQLModel, table=True):
     statistics: dict[str, Any] | None = json_field()
     reading: dict[str, Any] | None = json_field()  # shape and fields, where a person said how to read it
     unpacked: dict[str, Any] | None = json_field()  # container, size and sha256 of its lines; None for plain JSONL
+    made: dict[str, Any] | None = json_field()  # from its parent: what was left out and repaired, with the counts
     progress: float = 0.0
     error: str | None = None
     created_at: datetime = moment(nullable=False)
@@ -93,6 +94,7 @@ class Job(SQLModel, table=True):
     priority: int = PRIORITIES["normal"]
     place: int = 0
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
+    datasets: list[dict[str, Any]] | None = json_field()  # id and weight of each, where several are mixed
     model: str
     config: dict[str, Any] = json_field(dict)
     resolved: dict[str, Any] = json_field(dict)

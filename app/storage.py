@@ -60,6 +60,10 @@ class Storage:
         """The same as lines, where they came as something else."""
         return self.dataset(sha256).with_suffix(".lines.jsonl")
 
+    def changes(self, sha256: str) -> Path:
+        """What a version changed of its parent, line by line."""
+        return self.dataset(sha256).with_suffix(".changes.jsonl")
+
     def attempt(self, job_id: int, attempt: int) -> Path:
         return self.jobs / str(job_id) / f"attempt-{attempt}"
 

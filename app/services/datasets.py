@@ -177,6 +177,7 @@ def view(dataset: Dataset) -> dict[str, Any]:
         "state": dataset.state,
         "version": dataset.version,
         "parent_id": dataset.parent_id,
+        "made": dataset.made,
         "sha256": dataset.sha256,
         "size": dataset.size,
         "num_records": dataset.num_records,

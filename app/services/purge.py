@@ -39,6 +39,7 @@ def _delete(session: Session, storage: Storage, thing: Thing) -> None:
 def _delete_dataset(session: Session, storage: Storage, dataset: Dataset) -> None:
     storage.dataset(dataset.sha256).unlink(missing_ok=True)
     storage.unpacked(dataset.sha256).unlink(missing_ok=True)
+    storage.changes(dataset.sha256).unlink(missing_ok=True)
     session.exec(delete(Finding).where(col(Finding.dataset_id) == dataset.id))
     used = session.exec(select(Job.id).where(trash.reads(dataset.id)).limit(1)).first()
     child = session.exec(select(Dataset.id).where(Dataset.parent_id == dataset.id).limit(1)).first()

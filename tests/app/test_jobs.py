@@ -170,15 +170,6 @@ def test_a_dataset_id_that_no_row_can_have_is_a_wrong_field(center: Center) -> N
     assert answer.status_code == 422 and fields(answer.json()) == {"dataset_id"}
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [("POST", "/api/datasets/1/versions"), ("GET", "/api/datasets/1/diff")],
-)
-def test_what_is_not_built_yet_says_so(center: Center, method: str, path: str) -> None:
-    error = center.client.request(method, path, headers=center.headers).json()["error"]
-    assert error["code"] == "not_built_yet" and error["message"].endswith("is not built in this version yet.")
-
-
 def test_curl_without_a_content_type_is_understood(center: Center) -> None:
     dataset_id = center.upload(rows(3))["id"]
     headers = center.headers | {"Content-Type": "application/x-www-form-urlencoded"}
