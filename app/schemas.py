@@ -69,6 +69,8 @@ class TrainingConfig(BaseModel):
     thinking: Literal["as_is", "empty_block", "require"] = "as_is"
     train_on: Literal["all_answers", "last_answer"] = "all_answers"
     validation_share: float = Field(0.01, ge=0, le=0.5)
+    validation_count: int | None = Field(None, ge=0, le=10**9)
+    validation_leak_free: bool = False
     validation_dataset_id: int | None = Field(None, ge=1, le=2**53)
     keep_checkpoints: int = Field(2, ge=1, le=1000)
     keep_best: bool = True
@@ -123,6 +125,16 @@ class TrainingConfig(BaseModel):
         return self.max_steps or max(1, math.ceil(round(self.epochs * per_epoch, 6)))
 
 
+class Source(BaseModel):
+    """A dataset of a mixture, as the trainer reads it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    dataset: dict[str, Any]
+    weight: float = 1.0
+
+
 class JobSpec(BaseModel):
     """`job.json`: all that a trainer process is told. Paths are absolute."""
 
@@ -136,6 +148,7 @@ class JobSpec(BaseModel):
     model_revision: str | None = None
     dataset_path: str
     dataset: dict[str, Any]
+    mixture: list[Source] = []  # all datasets where several are mixed, the first of them once more
     validation_path: str | None = None
     validation_dataset: dict[str, Any] | None = None
     config: TrainingConfig

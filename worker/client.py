@@ -47,6 +47,7 @@ class DatasetSpec(BaseModel):
     name: str
     sha256: str
     size: int
+    weight: float | None = None  # in a mixture: draws of an epoch for each example
 
 
 class ResumePoint(BaseModel):
@@ -78,6 +79,7 @@ class Claim(BaseModel):
     model: str
     config: dict[str, Any]
     dataset: DatasetSpec
+    mixture: list[DatasetSpec] = []
     validation_dataset: DatasetSpec | None = None
     from_adapter: ParentAdapter | None = None
     resume: ResumePoint | None = None
@@ -189,10 +191,8 @@ class JobClient:
             self._client.call("PUT", url, job=True, headers=headers, content=stream, timeout=FILE_S)
 
     def get_dataset(self, which: str, spec: DatasetSpec, target: Path, check: Callable[[], None] = nothing) -> None:
-        """`which` is `dataset` or `validation-dataset`. Raises `WrongBytes`, as `get_file` does.
-
-        `check` is called between pieces, and calls it off by raising. The next try goes on from where one broke off.
-        """
+        """`which` is `dataset`, `datasets/ID` or `validation-dataset`. Raises `WrongBytes`, and what `check` raises: it
+        is called between pieces. The next try goes on from where one broke off."""
         self._download(which, FileSpec(path=which, size=spec.size, sha256=spec.sha256), target, check)
 
     def get_file(self, spec: FileSpec, attempt: int, target: Path, check: Callable[[], None] = nothing) -> None:

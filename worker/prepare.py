@@ -14,7 +14,7 @@ from typing import Any
 from app.config import Settings
 from app.errors import WrongInput
 from app.processes import die_with_parent, with_repository
-from app.schemas import JobSpec, read_config
+from app.schemas import JobSpec, Source, read_config
 from worker.base_models import BaseModel, resolve
 from worker.cache import Cache
 from worker.client import Claim, DatasetSpec, FileSpec, JobClient, Refused, ServerAway
@@ -64,7 +64,8 @@ class Preparation:
         except WrongInput as error:
             advice = "Make a new job with these fields corrected."
             raise PreparationFailed("wrong_config", str(error), advice) from error
-        dataset_path = self._dataset("dataset", claim.dataset)
+        mixture = [self._source(one) for one in claim.mixture]
+        dataset_path = mixture[0].path if mixture else self._dataset("dataset", claim.dataset)
         validation = claim.validation_dataset
         validation_path = self._dataset("validation-dataset", validation) if validation else None
         model = resolve(claim.model, self._settings, self._download, self._fetch_model)
@@ -78,15 +79,20 @@ class Preparation:
             model_path=str(model.path),
             model_revision=model.revision,
             dataset_path=str(dataset_path),
-            dataset=claim.dataset.model_dump(),
+            dataset=claim.dataset.model_dump(exclude={"weight"}),
+            mixture=mixture,
             validation_path=str(validation_path) if validation_path else None,
-            validation_dataset=validation.model_dump() if validation else None,
+            validation_dataset=validation.model_dump(exclude={"weight"}) if validation else None,
             config=config,
             resume_path=str(resume_path) if resume_path else None,
             resume_step=claim.resume.step if claim.resume else 0,
             from_adapter_path=str(parent_path) if parent_path else None,
             from_adapter=claim.from_adapter.model_dump(exclude={"files"}) if claim.from_adapter else None,
         )
+
+    def _source(self, spec: DatasetSpec) -> Source:
+        path = self._dataset(f"datasets/{spec.id}", spec)
+        return Source(path=str(path), dataset=spec.model_dump(exclude={"weight"}), weight=spec.weight or 1.0)
 
     def _dataset(self, which: str, spec: DatasetSpec) -> Path:
         """The path of the cached copy, fetched now if it is not there whole."""

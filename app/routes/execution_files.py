@@ -35,6 +35,16 @@ def job_dataset(database: DatabaseDep, storage: StorageDep, shown: PassDep) -> F
         return _dataset_file(session, storage, job.dataset_id)
 
 
+@router.get("/datasets/{dataset_id}")
+def job_mixed_dataset(database: DatabaseDep, storage: StorageDep, shown: PassDep, dataset_id: int) -> FileResponse:
+    """One of the datasets that the job mixes."""
+    with database.read() as session:
+        job, _ = held(session, shown)
+        if dataset_id not in [one["id"] for one in job.datasets or ()]:
+            raise NotFound(f"This job does not train on dataset {dataset_id}.")
+        return _dataset_file(session, storage, dataset_id)
+
+
 @router.get("/validation-dataset")
 def job_validation_dataset(database: DatabaseDep, storage: StorageDep, shown: PassDep) -> FileResponse:
     with database.read() as session:

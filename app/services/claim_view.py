@@ -19,6 +19,7 @@ def of(session: Session, job: Job, resume: Checkpoint | None, lease_s: float) ->
         "model": job.model,
         "config": job.config,
         "dataset": _dataset(session, job.dataset_id),
+        "mixture": [{**(_dataset(session, one["id"]) or {}), "weight": one["weight"]} for one in job.datasets or ()],
         "validation_dataset": _dataset(session, job.config.get("validation_dataset_id")),
         "from_adapter": parents.claimed(session, job.from_adapter_id),
         "resume": resume

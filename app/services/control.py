@@ -11,6 +11,7 @@ from app.models import HELD, PRIORITIES, Adapter, Checkpoint, Dataset, History, 
 from app.schemas import read_config
 from app.services import events, jobs, places, waiting
 from app.services.needs import Needs
+from app.services.new_job import Mixed, NewJob
 from app.services.trashed import refuse_trashed
 
 WORDS = {
@@ -156,8 +157,9 @@ def clone(session: Session, job: Job, changes: dict[str, Any], who: str) -> Job:
     """A new job like this one, with the configuration keys given changed."""
     config = read_config(job.config | changes)
     later = job.start_after if job.start_after is not None and job.start_after > utc_now() else None
-    new = jobs.NewJob(
+    new = NewJob(
         dataset_id=job.dataset_id,
+        datasets=[Mixed(**one) for one in job.datasets] if job.datasets else None,
         model=job.model,
         name=job.name,
         priority=jobs.PRIORITY_NAMES[job.priority],

@@ -81,7 +81,7 @@ def read_as(session: Session, dataset: Dataset, reading: Reading) -> None:
     if problem := reading.problem():
         field, _, message = problem.partition(": ")
         raise wrong_field(field, message)
-    open_jobs = select(Job).where(Job.dataset_id == dataset.id, col(Job.state).not_in(ENDED))
+    open_jobs = select(Job).where(trash.reads(dataset.id), col(Job.state).not_in(ENDED))
     if job := session.exec(open_jobs).first():
         raise Conflict(f"Job {job.id} needs this dataset as it is; wait for its end or cancel it.")
     dataset.reading = msgspec.to_builtins(reading) or None

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app.conversations.split import split_validation
+from app.conversations.split import choose_validation, draws, kept_aside
 from app.estimate import tokens_per_second
 from app.geometry import Geometry
 from app.models import HELD, Dataset, Job, JobState, Lane, Metric
@@ -13,6 +13,7 @@ from app.planner import Lengths, MemoryPlan, make_plan, would_fit
 from app.schemas import TrainingConfig
 from app.services import jobs, room, waiting
 from app.services.base_models import BaseModels
+from app.services.new_job import NewJob
 
 # Without a job that has counted: three characters a token, and what a template puts around a turn.
 CHARACTERS_PER_TOKEN, TOKENS_PER_TURN = 3.0, 5
@@ -20,19 +21,21 @@ CHARACTERS_PER_TOKEN, TOKENS_PER_TURN = 3.0, 5
 TOKENS_PER_IMAGE, PATCHES_PER_TOKEN, PIXELS_PER_TOKEN = 1000, 4, 1024
 # Of a card for its context; of a machine for a process that has loaded torch.
 OUTSIDE_GPU, OUTSIDE_CPU = 600 * 2**20, 450 * 2**20
+Sources = list[tuple[Dataset, float]]
 PARTS = ("weights", "adapter", "optimizer", "activations", "head", "images", "total")
 
 
-def of_new_job(session: Session, models: BaseModels, new: jobs.NewJob, config: TrainingConfig) -> dict[str, Any]:
+def of_new_job(session: Session, models: BaseModels, new: NewJob, config: TrainingConfig) -> dict[str, Any]:
     """The answer to `POST /api/estimate`; raises what making the job would raise."""
     config = jobs.checked(session, new, config)
-    return estimate(session, models, session.get_one(Dataset, new.dataset_id), new.model, config)
+    mixed = [one.model_dump() for one in new.datasets] if new.datasets else None
+    return estimate(session, models, _sources(session, new.dataset_id, mixed), new.model, config)
 
 
 def attach(session: Session, models: BaseModels, job: Job) -> Job:
     """Keep with a new job what it is expected to take; raises `DiskFull` where the disk has no room for it."""
-    dataset = session.get_one(Dataset, job.dataset_id)
-    job.estimate = estimate(session, models, dataset, job.model, TrainingConfig(**job.config))
+    sources = _sources(session, job.dataset_id, job.datasets)
+    job.estimate = estimate(session, models, sources, job.model, TrainingConfig(**job.config))
     room.require(session, job)
     session.add(job)
     return job
@@ -42,24 +45,33 @@ def renew(session: Session, models: BaseModels, dataset: Dataset) -> None:
     """Once a dataset is counted, the jobs that were made before know their steps, their time and their memory."""
     for job in jobs.in_queue_order(session):
         if dataset.id in waiting.dataset_ids(job):
-            read = session.get_one(Dataset, job.dataset_id)
+            sources = _sources(session, job.dataset_id, job.datasets)
             # What it will write here was settled when it was made.
             kept = {name: value for name, value in (job.estimate or {}).items() if name == "disk_here"}
-            job.estimate = estimate(session, models, read, job.model, TrainingConfig(**job.config)) | kept
+            job.estimate = estimate(session, models, sources, job.model, TrainingConfig(**job.config)) | kept
             session.add(job)
             jobs.announce_queue(session, job)
 
 
+def _sources(session: Session, dataset_id: int, mixed: list[dict[str, Any]] | None) -> Sources:
+    chosen = [(one["id"], float(one["weight"])) for one in mixed] if mixed else [(dataset_id, 1.0)]
+    return [(session.get_one(Dataset, number), weight) for number, weight in chosen]
+
+
 def estimate(
-    session: Session, models: BaseModels, dataset: Dataset, model: str, config: TrainingConfig
+    session: Session, models: BaseModels, sources: Sources, model: str, config: TrainingConfig
 ) -> dict[str, Any]:
-    """As the contract shows it. What cannot be known is null: no lane yet, a model whose files are not here."""
+    """As the contract shows it; of several datasets the largest one's lengths count.
+
+    What cannot be known is null: no lane yet, a model whose files are not here.
+    """
     geometry, lane = models.geometry(model), largest_lane(session)
     on_gpu = lane is not None and bool(lane.gpus)
     available = None if lane is None else available_memory(session, lane)
     earlier = newest_finished(session, model)
-    lengths = lengths_of(session, dataset, config, earlier)
-    num_steps = steps_of(dataset, config)
+    largest = max((dataset for dataset, _ in sources), key=lambda dataset: dataset.size)
+    lengths = lengths_of(session, largest, config, earlier)
+    num_steps = steps_of(sources, config)
     plan = None
     found: dict[str, Any] = {"memory": dict.fromkeys(PARTS), "fits": None, "disk": None, "would_fit": []}
     if geometry is not None:
@@ -135,14 +147,18 @@ def measured_rate(session: Session, job: Job | None) -> float | None:
     return tokens / taken if tokens and taken else None
 
 
-def steps_of(dataset: Dataset, config: TrainingConfig) -> int | None:
+def steps_of(sources: Sources, config: TrainingConfig) -> int | None:
     """As the trainer will count them, but for records that turn out too long; None while nobody has counted."""
     if config.max_steps is not None:
         return config.max_steps
-    if not dataset.num_valid:
+    nums_valid = [dataset.num_valid or 0 for dataset, _ in sources]
+    if not all(nums_valid):
         return None
-    share = 0.0 if config.validation_dataset_id is not None else config.validation_share
-    return config.num_steps(len(split_validation(dataset.num_valid, share, config.seed)[0]))
+    drawn, inside = 0, config.validation_dataset_id is None
+    aside = kept_aside(nums_valid, config.validation_share if inside else 0, config.validation_count if inside else 0)
+    for (_, weight), num_valid, wanted in zip(sources, nums_valid, aside, strict=True):
+        drawn += draws(len(choose_validation(num_valid, wanted, config.seed)[0]), weight)
+    return config.num_steps(drawn)
 
 
 def lengths_of(session: Session, dataset: Dataset, config: TrainingConfig, earlier: Job | None) -> Lengths:

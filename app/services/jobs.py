@@ -1,9 +1,9 @@
 """Jobs: made, listed, shown. What people ask of a job is in `control`, what workers report in `attempts`."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
@@ -16,34 +16,13 @@ from app.schemas import TrainingConfig, field_errors, read_config
 from app.services import events, forecast, parents, places, waiting
 from app.services.base_models import BaseModels
 from app.services.known import Known
-from app.services.needs import Moment, Needs
+from app.services.new_job import NewJob
 from app.services.trashed import refuse_trashed, shown
 
 PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 NOT_YET = {
-    "datasets": "mixing several datasets",
     "recipe": "recipes",
 }
-JobId = Annotated[int, Field(ge=1, le=2**53)]
-
-
-class NewJob(BaseModel):
-    """The body of `POST /api/jobs`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    dataset_id: int = Field(ge=1, le=2**53)
-    model: str = Field(min_length=1, max_length=500)
-    name: str | None = Field(None, max_length=200)
-    config: dict[str, Any] = Field(default_factory=dict)
-    priority: Literal["urgent", "high", "normal", "low"] = "normal"
-    retries: int = Field(5, ge=0, le=100)
-    kind: Literal["train"] = "train"
-    from_adapter: int | None = Field(None, ge=1, le=2**53)
-    needs: Needs | None = None
-    depends_on: list[JobId] = Field(default_factory=list, max_length=100)
-    start_after: Moment | None = None
-    max_duration_s: float | None = Field(None, gt=0, le=10**9, allow_inf_nan=False)
 
 
 def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]:
@@ -81,6 +60,9 @@ def _unknown_datasets(session: Session, body: dict[str, Any]) -> list[dict[str, 
     """The datasets that are named and not there; a value that is no id is somebody else's finding."""
     config = body.get("config")
     named = {"dataset_id": body.get("dataset_id")}
+    mixed = body.get("datasets")
+    for place, one in enumerate(mixed if isinstance(mixed, list) else ()):
+        named[f"datasets.{place}.id"] = one.get("id") if isinstance(one, dict) else None
     if isinstance(config, dict):
         named["config.validation_dataset_id"] = config.get("validation_dataset_id")
     ids = {field: int(str(value)) for field, value in named.items() if str(value).isascii() and str(value).isdigit()}
@@ -102,6 +84,7 @@ def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> J
         name=_printable(new.name or "")
         or f"{dataset.name.rsplit('.', 1)[0][:90]} on {new.model.rsplit('/', 1)[-1][:90]}",
         dataset_id=new.dataset_id,
+        datasets=[one.model_dump() for one in new.datasets] if new.datasets else None,
         model=new.model,
         config=config.model_dump(),
         from_adapter_id=new.from_adapter,
@@ -129,7 +112,8 @@ def _printable(name: str) -> str:
 
 def checked(session: Session, new: NewJob, config: TrainingConfig) -> TrainingConfig:
     """The configuration as the job will have it, once all that the job names is there and can be used."""
-    _usable_dataset(session, new.dataset_id)
+    for dataset_id in new.dataset_ids:
+        _usable_dataset(session, dataset_id)
     for one in new.depends_on:
         if (other := get(session, one)).state in (JobState.FAILED, JobState.CANCELLED):
             raise Conflict(f"Job {one} is {other.state}, so nothing can wait for it: resume or retry it first.")
@@ -257,7 +241,8 @@ def _view(session: Session, job: Job, known: Known, seen: forecast.Outlook) -> d
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
         "ended_at": iso(job.ended_at),
-        "dataset_ids": [job.dataset_id],
+        "dataset_ids": [one["id"] for one in job.datasets] if job.datasets else [job.dataset_id],
+        "datasets": job.datasets,
         "model": job.model,
         "config": job.config | {k: v for k, v in job.resolved.items() if k in job.config},
         "resolved": job.resolved,

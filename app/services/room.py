@@ -18,8 +18,8 @@ def require(session: Session, job: Job) -> None:
     needed = int((job.estimate or {}).get("disk") or 0)
     if disk.shared_with_worker:
         # The worker writes first and keeps a dataset of its own.
-        dataset = session.get(Dataset, job.dataset_id)
-        needed = 2 * needed + (dataset.size if dataset else 0)
+        ids = [one["id"] for one in job.datasets] if job.datasets else [job.dataset_id]
+        needed = 2 * needed + sum(dataset.size for one in ids if (dataset := session.get(Dataset, one)))
     disk.require(needed, "what this job will write")
     job.estimate = (job.estimate or {}) | {"disk_here": needed}
     session.add(job)

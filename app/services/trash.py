@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, or_
+from sqlalchemy import ColumnElement, or_, text
 from sqlmodel import Session, col, select
 
 from app.columns import utc_now
@@ -92,8 +92,13 @@ def _user_of_dataset(session: Session, dataset: Dataset) -> str | None:
 
 
 def reads(dataset_id: int | None) -> ColumnElement[bool]:
-    """A condition on `Job`: it trains on the dataset, or validates with it."""
-    return or_(col(Job.dataset_id) == dataset_id, col(Job.config)["validation_dataset_id"].as_integer() == dataset_id)
+    """A condition on `Job`: it trains on the dataset, alone or among others, or validates with it."""
+    mixed = text("EXISTS (SELECT 1 FROM json_each(job.datasets) WHERE json_extract(value, '$.id') = :mixed)")
+    return or_(
+        col(Job.dataset_id) == dataset_id,
+        col(Job.config)["validation_dataset_id"].as_integer() == dataset_id,
+        mixed.bindparams(mixed=dataset_id),
+    )
 
 
 def _under_way(session: Session, condition: ColumnElement[bool]) -> Job | None:

@@ -21,13 +21,17 @@ NO_JOBS = "[]"
 ALL_SUCCEEDED = """NOT EXISTS (
     SELECT 1 FROM json_each(job.depends_on) AS one JOIN job AS other ON other.id = one.value
     WHERE other.state != 'succeeded')"""
+MIXED_READY = """NOT EXISTS (
+    SELECT 1 FROM json_each(job.datasets) AS one JOIN dataset ON dataset.id = json_extract(one.value, '$.id')
+    WHERE dataset.state IN ('receiving', 'checking'))"""
 Needs = dict[str, Any] | None
 
 
 def dataset_ids(job: Job) -> set[int]:
-    """The datasets a job reads: the one it trains on, and one of its own for validation."""
+    """The datasets a job reads: those it trains on, and one of its own for validation."""
     validation_id = job.config.get("validation_dataset_id")
-    return {job.dataset_id} if validation_id is None else {job.dataset_id, validation_id}
+    mixed = {one["id"] for one in job.datasets or ()}
+    return {job.dataset_id, *mixed} if validation_id is None else {job.dataset_id, *mixed, validation_id}
 
 
 def _ready(session: Session) -> list[ColumnElement[bool]]:
@@ -38,6 +42,7 @@ def _ready(session: Session) -> list[ColumnElement[bool]]:
         col(Job.state) == JobState.QUEUED,
         col(Job.dataset_id).not_in(unready),
         or_(validation_id.is_(None), validation_id.not_in(unready)),
+        or_(col(Job.datasets).is_(None), text(MIXED_READY)),
         or_(col(Job.start_after).is_(None), col(Job.start_after) <= utc_now()),
         or_(cast(col(Job.depends_on), String) == NO_JOBS, text(ALL_SUCCEEDED)),
         room.fits(session),

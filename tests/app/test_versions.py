@@ -82,7 +82,8 @@ def test_the_parent_keeps_its_bytes_and_the_rest_of_the_lines_are_copied(center:
 
     def stored(one: dict[str, Any]) -> bytes:
         place = settings.data_dir / "datasets" / one["sha256"][:2] / f"{one['sha256']}.jsonl"
-        return place.read_bytes()
+        content: bytes = place.read_bytes()
+        return content
 
     assert stored(parent) == content
     assert stored(made) == content.splitlines(keepends=True)[1]

@@ -101,3 +101,18 @@ def test_by_hand_the_folder_is_a_flag(tmp_path: Path) -> None:
 def test_a_folder_without_an_adapter_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(WrongInput, match="--from-adapter: there is no adapter_model"):
         flags(tmp_path, tmp_path)
+
+
+def test_every_dataset_of_a_mixture_is_fetched(server: FakeServer, bench: MakeBench, tmp_path: Path) -> None:
+    contents = {1: b'{"a": 1}\n', 4: b'{"b": 2}\n'}
+    server.stored |= {f"datasets/{number}": data for number, data in contents.items()}
+    mixture = [
+        {"id": number, "name": f"{number}.jsonl", "sha256": sha256(data), "size": len(data), "weight": number}
+        for number, data in contents.items()
+    ]
+    server.offer(mixture=mixture)
+    supervise(bench().client.claim(1, "cpu", "key") or pytest.fail("no claim"), bench())
+    spec = json.loads((tmp_path / "worker" / "jobs" / "7" / "attempt-1" / "job.json").read_text())
+    assert [Path(one["path"]).read_bytes() for one in spec["mixture"]] == list(contents.values())
+    assert [(one["weight"], one["dataset"]["id"]) for one in spec["mixture"]] == [(1.0, 1), (4.0, 4)]
+    assert spec["dataset_path"] == spec["mixture"][0]["path"]

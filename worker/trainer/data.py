@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.conversations.questions import question_groups
 from app.conversations.render import Renderer
-from app.conversations.split import split_validation
+from app.conversations.split import choose_validation, draws, kept_aside
 from app.schemas import JobSpec
 from worker.trainer.encode import Records, Tokenized, encode_file, fit
 from worker.trainer.events import EventLog
 from worker.trainer.faults import JobFailed
 from worker.trainer.images import Example
+from worker.trainer.schedule import Share
 from worker.trainer.token_cache import TokenCache, cache_key
 
 PROGRESS_EVERY_S = 2.0
@@ -25,6 +27,7 @@ class Data:
     left_out: dict[str, int]
     num_injected: int
     num_truncated: int = 0
+    shares: tuple[Share, ...] = ()  # of a mixture
 
     @property
     def longest(self) -> int:
@@ -42,18 +45,20 @@ class Data:
 
 def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callable[[], None]) -> Data:
     """Raises `JobFailed` if nothing is left to train on."""
-    for path in (spec.dataset_path, spec.validation_path):
-        if path and not Path(path).is_file():
+    paths = [Path(one.path) for one in spec.mixture] or [Path(spec.dataset_path)]
+    for path in [*paths, *([Path(spec.validation_path)] if spec.validation_path else [])]:
+        if not path.is_file():
             raise JobFailed("dataset_missing", f"There is no file {path}.", "Give the path of a JSONL file.")
-    found = _tokenized(Path(spec.dataset_path), spec, renderer, events, poll)
-    train, validation = _split(found, spec)
-    sources = [found]
+    sources = [_tokenized(path, spec, renderer, events, poll) for path in paths]
+    found, sides = sources[0], _split(sources, paths, spec)
+    train, validation = ([one for side in sides for one in side[place]] for place in (0, 1))
     if spec.validation_path:
         sources.append(_tokenized(Path(spec.validation_path), spec, renderer, events, poll))
-        validation = [one for one in sources[1].examples if one]
+        validation = [one for one in sources[-1].examples if one]
     left_out = sum((one.left_out for one in sources), Counter[str]())
     injected, truncated = sum(one.num_injected for one in sources), sum(one.num_truncated for one in sources)
-    data = Data(train, validation, dict(left_out), injected, truncated)
+    shares = _shares(spec, [len(side[0]) for side in sides], events)
+    data = Data(train, validation, dict(left_out), injected, truncated, shares)
     _say(data, spec, sum(len(one.examples) for one in sources), events)
     if not train:
         raise JobFailed(
@@ -65,7 +70,7 @@ def load_data(spec: JobSpec, renderer: Renderer, events: EventLog, poll: Callabl
     if spec.validation_path and not validation:
         raise JobFailed(
             "no_validation_examples",
-            f"None of the records of the validation dataset can be used: {_reasons(sources[1])}.",
+            f"None of the records of the validation dataset can be used: {_reasons(sources[-1])}.",
             "Look at its findings, raise max_length, or leave the validation dataset out.",
         )
     return data
@@ -99,13 +104,39 @@ def _measured(path: Path, spec: JobSpec, renderer: Renderer, events: EventLog, p
     return records
 
 
-def _split(found: Tokenized, spec: JobSpec) -> tuple[list[Example], list[Example]]:
-    """By the place among the valid records, so that neither tokenizer nor max_length moves one to the other side."""
-    if spec.validation_path:
-        return [one for one in found.examples if one], []
-    config = spec.config
-    train, validation = split_validation(len(found.examples), config.validation_share, config.seed)
-    return _those(found, train), _those(found, validation)
+def _split(sources: list[Tokenized], paths: list[Path], spec: JobSpec) -> list[tuple[list[Example], list[Example]]]:
+    """Each dataset by the place among its valid records: neither tokenizer nor max_length moves one to the other side.
+
+    Of a mixture that shall not leak, what is asked in the validation part of one dataset is trained in none.
+    """
+    config, nums_valid = spec.config, [len(one.examples) for one in sources]
+    wanted = kept_aside(nums_valid, config.validation_share, config.validation_count)
+    if spec.validation_path or not any(wanted):
+        return [([one for one in found.examples if one], []) for found in sources]
+    groups = question_groups(paths) if config.validation_leak_free else [None] * len(paths)
+    chosen = [
+        choose_validation(num_valid, num_wanted, config.seed, group)
+        for num_valid, num_wanted, group in zip(nums_valid, wanted, groups, strict=True)
+    ]
+    held = {group[i] for (_, aside), group in zip(chosen, groups, strict=True) if group for i in aside}
+    sides = []
+    for found, (train, aside), group in zip(sources, chosen, groups, strict=True):
+        kept = [i for i in train if group is None or group[i] not in held]
+        sides.append((_those(found, kept), _those(found, aside)))
+    return sides
+
+
+def _shares(spec: JobSpec, nums_train: list[int], events: EventLog) -> tuple[Share, ...]:
+    if not spec.mixture:
+        return ()
+    shares, first = [], 0
+    for one, num_train in zip(spec.mixture, nums_train, strict=True):
+        if num_train:
+            shares.append(Share(first, num_train, draws(num_train, one.weight)))
+        first += num_train
+        drawn = draws(num_train, one.weight)
+        events.log(f"An epoch draws {drawn:,} times from the {num_train:,} train examples of {one.dataset.get('name')}")
+    return tuple(shares)
 
 
 def _those(found: Tokenized, indices: list[int]) -> list[Example]:

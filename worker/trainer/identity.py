@@ -13,6 +13,8 @@ FREE_TO_CHANGE = frozenset(
     "row_tokens checkpointed_layers eval_steps save_steps save_minutes early_stopping_evals sample_prompts "
     "sample_steps keep_checkpoints keep_best guardian max_temperature validation_dataset_id".split()
 )
+# Left out where it has no effect, so that a checkpoint of before it was there still fits.
+NEWER = (("validation_leak_free", False),)
 
 
 def identity_of_job(spec: JobSpec, renderer: Renderer, num_train: int) -> dict[str, Any]:
@@ -27,5 +29,7 @@ def identity_of_job(spec: JobSpec, renderer: Renderer, num_train: int) -> dict[s
         "normalizer_version": NORMALIZER_VERSION,
         "num_train": num_train,
         "from_adapter_sha256": (spec.from_adapter or {}).get("sha256"),
-        "config": {key: value for key, value in config.items() if key not in FREE_TO_CHANGE},
+        # None where a checkpoint of before there were mixtures has nothing.
+        "mixture": [[one.dataset.get("sha256"), one.weight] for one in spec.mixture] or None,
+        "config": {k: value for k, value in config.items() if k not in FREE_TO_CHANGE and (k, value) not in NEWER},
     }

@@ -26,6 +26,7 @@ def describe(
         "base_model_identity": session.identity["base_model"],
         "from_adapter": spec.from_adapter,
         "dataset": spec.dataset,
+        "mixture": [one.dataset | {"weight": one.weight} for one in spec.mixture] or None,
         "validation_dataset": spec.validation_dataset,
         "normalizer_version": NORMALIZER_VERSION,
         "system_prompt": spec.config.system_prompt,

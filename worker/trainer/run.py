@@ -90,7 +90,7 @@ def _train(job: Job) -> Ended:
     renderer = Renderer.load(model_dir)
     data = load_data(spec, renderer, events, job.commands.poll)
 
-    plan = make_plan(spec.config, len(data.train))
+    plan = make_plan(spec.config, len(data.train), data.shares)
     memory = plan_memory(job, data, device)
     meter = Meter.start(device, memory)
     resolved = resolve(spec.config, data, plan, memory)

@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from app.schemas import TrainingConfig
 
@@ -11,14 +12,40 @@ from app.schemas import TrainingConfig
 CHECKS_PER_JOB = 20
 
 
+class Share(NamedTuple):
+    """The examples [first, first + num_examples) come from one dataset, and an epoch draws so many of them.
+
+    They are drawn in seeded passes over all of them that go on from epoch to epoch: with half of them drawn, two epochs
+    have each once; with twice as many, one epoch has each twice.
+    """
+
+    first: int
+    num_examples: int
+    num_draws: int
+
+    def drawn(self, epoch: int, seed: int) -> list[int]:
+        chosen: list[int] = []
+        place = epoch * self.num_draws
+        while len(chosen) < self.num_draws:
+            turn, offset = divmod(place + len(chosen), self.num_examples)
+            order = list(range(self.first, self.first + self.num_examples))
+            random.Random(f"{seed}/{self.first}/{turn}").shuffle(order)
+            chosen += order[offset : offset + self.num_draws - len(chosen)]
+        return chosen
+
+
 @dataclass
 class Plan:
-    """Steps are counted from 1. The last step of an epoch takes what is left, as a plain loop does."""
+    """Steps are counted from 1. The last step of an epoch takes what is left, as a plain loop does.
+
+    `shares` are those of a mixture; without them an epoch has each example once.
+    """
 
     num_examples: int
     step_size: int
     num_steps: int
     seed: int
+    shares: tuple[Share, ...] = ()
     _shuffled: dict[int, list[int]] = field(default_factory=dict, repr=False)
 
     @property
@@ -37,14 +64,17 @@ class Plan:
 
     def _order(self, epoch: int) -> list[int]:
         if epoch not in self._shuffled:
-            order = list(range(self.num_examples))
+            order = [i for share in self.shares for i in share.drawn(epoch, self.seed)]
+            order = order or list(range(self.num_examples))
             random.Random(f"{self.seed}/{epoch}").shuffle(order)
             self._shuffled = {epoch: order}
         return self._shuffled[epoch]
 
 
-def make_plan(config: TrainingConfig, num_examples: int) -> Plan:
-    return Plan(num_examples, config.step_size, config.num_steps(num_examples), config.seed)
+def make_plan(config: TrainingConfig, num_examples: int, shares: tuple[Share, ...] = ()) -> Plan:
+    """`num_examples` are those of an epoch where nothing is mixed."""
+    drawn = sum(share.num_draws for share in shares) or num_examples
+    return Plan(drawn, config.step_size, config.num_steps(drawn), config.seed, shares)
 
 
 def every(setting: int | str, num_steps: int) -> int:

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 
-from app.conversations.split import split_validation
+from app.conversations.questions import question_groups
+from app.conversations.split import choose_validation, kept_aside, split_validation
+from tests.factories import jsonl, record
 
 
 @pytest.mark.parametrize(
@@ -24,3 +28,33 @@ def test_without_a_share_everything_is_trained() -> None:
 def test_both_sides_keep_the_order_of_the_file() -> None:
     for indices in split_validation(500, 0.3, 1):
         assert indices == sorted(indices)
+
+
+def test_a_count_is_shared_out_by_size() -> None:
+    assert kept_aside([100, 50, 50], 0.5, 8) == [4, 2, 2]
+    assert sum(kept_aside([33, 33, 33, 1], 0.5, 10)) == 10
+    assert kept_aside([3], 0.5, 99) == [2]
+    assert kept_aside([100, 10], 0.1, None) == [10, 0]
+
+
+def test_no_group_stands_on_both_sides() -> None:
+    groups = [i % 30 for i in range(300)]
+    train, validation = choose_validation(300, 50, 1, groups)
+    assert len(validation) == 50 and sorted(train + validation) == list(range(300))
+    assert not {groups[i] for i in train} & {groups[i] for i in validation}
+
+
+def test_a_group_that_is_too_large_stays_in_training() -> None:
+    assert choose_validation(30, 5, 1, [0] * 30) == (list(range(30)), [])
+
+
+def test_like_questions_have_one_number_in_whichever_file(tmp_path: Path) -> None:
+    words = " ".join(f"w{n}" for n in range(99))
+    files = [
+        jsonl(record("Where is it?", 1), record(f"{words} one", 2), record("What?", 3)),
+        jsonl(record("where  is IT?", 4), record(f"{words} two", 5), record("What else?", 6)),
+    ]
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path, content in zip(paths, files, strict=True):
+        path.write_bytes(content)
+    assert question_groups(paths) == [[0, 1, 2], [0, 1, 5]]

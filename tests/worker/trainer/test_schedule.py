@@ -1,13 +1,16 @@
 """Steps, their examples and their learning rates, as pure functions."""
 
+from collections import Counter
+
 import pytest
 from torch import zeros
 from torch.nn import Parameter
 from torch.optim import SGD
 from transformers import get_scheduler
 
+from app.conversations.split import draws
 from app.schemas import TrainingConfig
-from worker.trainer.schedule import Plan, every, learning_rate, make_plan
+from worker.trainer.schedule import Plan, Share, every, learning_rate, make_plan
 
 
 def test_each_epoch_trains_every_example_once() -> None:
@@ -69,3 +72,20 @@ def test_warm_up_rises_from_above_zero_to_the_full_rate() -> None:
 
 def test_a_job_of_one_step_learns_something() -> None:
     assert learning_rate(TrainingConfig(learning_rate=1.0), 1)(1) == 0.5
+
+
+def test_a_weight_is_how_often_an_epoch_draws_an_example() -> None:
+    shares = (Share(0, 10, draws(10, 2)), Share(10, 30, draws(30, 0.5)), Share(40, 5, draws(5, 1)))
+    plan = make_plan(TrainingConfig(batch_size=1, gradient_accumulation=8, epochs=2), 45, shares)
+    drawn = [Counter(i for step in range(first, first + 5) for i in plan.members(step)) for first in (1, 6)]
+    assert (plan.num_examples, plan.num_steps) == (40, 10)
+    for one in drawn:
+        assert [one[i] for i in range(10)] == [2] * 10 and [one[i] for i in range(40, 45)] == [1] * 5
+    assert [drawn[0][i] + drawn[1][i] for i in range(10, 40)] == [1] * 30
+
+
+def test_the_draws_of_a_step_do_not_hang_on_what_was_asked_before() -> None:
+    shares = (Share(0, 7, 10), Share(7, 20, 13))
+    walked, asked = (make_plan(TrainingConfig(gradient_accumulation=4), 27, shares) for _ in range(2))
+    members = [walked.members(step) for step in range(1, 31)]
+    assert asked.members(30) == members[29]
