@@ -25,6 +25,7 @@ from app.routes import (
     nodes,
     pages,
     queue,
+    statistics,
     stream,
     upkeep,
     versions,
@@ -38,6 +39,7 @@ from app.storage import Storage
 from app.sweep import Sweeper
 from app.tables import bring_up_to_date
 from app.templating import STATIC_DIR, CachedStaticFiles
+from app.token_counts import TokenCounts
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         nodes,
         execution,
         execution_files,
+        statistics,
         stream,
         upkeep,
         versions,
@@ -87,6 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.hub = Hub(asyncio.get_running_loop(), newest)
     database.publish = app.state.hub.publish
     app.state.analysis = Analysis(database, app.state.storage, app.state.base_models)
+    app.state.token_counts = TokenCounts()
     waker = Waker(settings)
     sweeper = Sweeper(database, app.state.storage, app.state.disk, waker, settings.lease_s)
     app.state.sweeper = sweeper
@@ -96,6 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.hub.close()
     await app.state.analysis.stop()
+    await app.state.token_counts.stop()
     await to_thread.run_sync(sweeper.stop)
     waker.close()
     database.close()

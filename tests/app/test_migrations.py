@@ -104,8 +104,9 @@ def test_jobs_from_before_the_rollups_get_theirs(tmp_path: Path) -> None:
         built = sorted(session.connection().execute(text("SELECT * FROM rollup")).all(), key=str)
         assert built
         session.connection().execute(text("DROP TABLE rollup"))
-        for column in ("reading", "unpacked"):  # what later migrations add
-            session.connection().execute(text(f"ALTER TABLE dataset DROP COLUMN {column}"))
+        later = (("dataset", "reading"), ("dataset", "unpacked"), ("dataset", "made"), ("job", "datasets"))
+        for table, column in later:  # what later migrations add
+            session.connection().execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         session.connection().execute(text("UPDATE alembic_version SET version_num = '0004'"))
     database.close()
     again = Database(prepared(tmp_path).database)
