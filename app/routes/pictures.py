@@ -1,0 +1,92 @@
+"""Statistics of a dataset as bars: what is there is drawn, what is missing is left out."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from app.conversations.lints.kinds import KINDS
+from app.conversations.lints.repairs import REPAIRS
+from app.templating import kind_word, number, percent
+
+MOST_BARS = 8
+SEVERITIES = ("error", "warning", "note")
+FIGURES = {
+    "turns": "Turns",
+    "tokens": "Tokens",
+    "targets": "Trained tokens",
+    "images": "Images",
+    "image_tokens": "Tokens of images",
+}
+COUNTED = {
+    "shapes": "Shapes of the records",
+    "answer_kinds": "Answers are",
+    "languages": "Languages",
+    "tokens_by_role": "Tokens by role",
+}
+
+Bars = list[dict[str, Any]]
+
+
+def kinds(findings: Mapping[str, int] | None) -> list[dict[str, Any]]:
+    """The kinds that were found, the worst and most frequent first; of an unknown one the name is all."""
+    found = []
+    for name, count in (findings or {}).items():
+        known = KINDS.get(name)
+        told = known._asdict() if known else {"severity": "note", "why": "", "advice": ""}
+        found.append({"name": name, "count": count, "repairable": name in REPAIRS, **told})
+    return sorted(found, key=lambda one: (SEVERITIES.index(one["severity"]), -one["count"], one["name"]))
+
+
+def figures(statistics: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """The plain numbers that are there."""
+    found = statistics or {}
+    return [(words, number(found[name])) for name, words in FIGURES.items() if found.get(name)]
+
+
+def pictures(findings: Mapping[str, int] | None, statistics: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Each a title and its bars."""
+    found = statistics or {}
+    drawn = [{"title": "Findings by severity", "bars": _severities(findings)}, *_shares(found)]
+    for name, title in COUNTED.items():
+        if isinstance(found.get(name), Mapping):
+            counts = {code.upper(): n for code, n in found[name].items()} if name == "languages" else found[name]
+            drawn.append({"title": title, "bars": _bars(counts)})
+    return [picture for picture in drawn if picture["bars"]]
+
+
+def _severities(findings: Mapping[str, int] | None) -> Bars:
+    counts = Counter[str]()
+    for one in kinds(findings):
+        counts[one["severity"]] += one["count"]
+    bars = _bars({name: counts[name] for name in SEVERITIES if counts[name]}, in_order=True)
+    return [bar | {"hue": bar["name"].lower()} for bar in bars]
+
+
+def _shares(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What part is trained: of the tokens where they were counted, else of the characters."""
+    part, whole = ("targets", "tokens") if found.get("tokens") else ("answer_characters", "characters")
+    if not found.get(whole) or part not in found:
+        return []
+    trained = found[part]
+    title = "Tokens" if whole == "tokens" else "Characters"
+    return [{"title": title, "bars": _bars({"trained": trained, "context": found[whole] - trained}, in_order=True)}]
+
+
+def _bars(counts: Mapping[str, Any], in_order: bool = False) -> Bars:
+    """A bar each, the longest first unless they have an order; many small ones are one."""
+    items = [(name, count) for name, count in counts.items() if isinstance(count, int)]
+    if not in_order:
+        items.sort(key=lambda item: -item[1])
+    if len(items) > MOST_BARS:
+        rest = items[MOST_BARS - 1 :]
+        items = [*items[: MOST_BARS - 1], (f"{len(rest)} others", sum(count for _, count in rest))]
+    whole = sum(count for _, count in items)
+    return [
+        {
+            "name": name if name.isupper() else kind_word(name),
+            "hue": "",
+            "share": percent(count, whole),
+            "words": f"{number(count)} · {percent(count, whole):.0f} %",
+        }
+        for name, count in items
+    ]
