@@ -24,6 +24,7 @@ from app.routes import (
     login,
     nodes,
     pages,
+    pages_versions,
     queue,
     records,
     statistics,
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         upkeep,
         versions,
         pages,
+        pages_versions,
     ):
         app.include_router(module.router)
     app.mount("/static", CachedStaticFiles(directory=STATIC_DIR), name="static")

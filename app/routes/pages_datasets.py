@@ -18,7 +18,8 @@ from app.routes import pages_data as data
 from app.routes import pictures
 from app.routes.pages_records import Search, hits
 from app.routes.params import Cursor, StorageDep
-from app.services import datasets
+from app.schemas import TrainingConfig
+from app.services import datasets, versions
 from app.storage import Received, Storage
 from app.templating import ROOT, render
 
@@ -99,6 +100,7 @@ def show_dataset(
     with database.read() as session:
         context = _findings(request, session, dataset_id, of, page) | data.shell(session)
         found = hits(session, storage, dataset_id, asked) | _statistics(session, dataset_id)
+        found["family"] = _family(session, dataset_id)
     return render(request, "datasets/dataset.html", **context | found | _kinds(found["dataset"]))
 
 
@@ -118,14 +120,23 @@ def _findings(
     }
 
 
+def _family(session: Session, dataset_id: int) -> list[dict[str, Any]]:
+    """The versions of a dataset, newest first; none where it is the only one."""
+    views = [versions.view(one) for one in reversed(versions.family(session, dataset_id))]
+    return [view | {"is_shown": view["id"] == dataset_id} for view in views] if len(views) > 1 else []
+
+
 def _kinds(dataset: dict[str, Any]) -> dict[str, Any]:
-    return {"dataset": dataset, "kinds": pictures.kinds(dataset["findings"]), "can_make": False}
+    can_make = dataset["state"] == "ready" and dataset["trashed_at"] is None
+    return {"dataset": dataset, "kinds": pictures.kinds(dataset["findings"]), "can_make": can_make}
 
 
 def _statistics(session: Session, dataset_id: int) -> dict[str, Any]:
     dataset = datasets.view(datasets.get(session, dataset_id))
     drawn = pictures.pictures(dataset["findings"], dataset["statistics"])
-    return {"dataset": dataset, "figures": pictures.figures(dataset["statistics"]), "pictures": drawn}
+    lengths = pictures.histogram(dataset["statistics"], TrainingConfig().max_length)
+    figures = pictures.figures(dataset["statistics"])
+    return {"dataset": dataset, "figures": figures, "pictures": drawn, "histogram": lengths}
 
 
 @router.get("/{dataset_id}/_head")

@@ -13,12 +13,11 @@ from app.db import DatabaseDep
 from app.errors import WrongInput
 from app.routes import pages_data as data
 from app.routes.params import ModelsDep, StorageDep
-from app.routes.records import existing
 from app.schemas import DEFAULT_SYSTEM_PROMPT, TrainingConfig
 from app.services import datasets, records, search
 from app.services.base_models import BaseModels
 from app.services.raw_text import indented
-from app.storage import Storage
+from app.storage import Storage, existing
 from app.templating import render
 
 router = APIRouter(prefix="/datasets")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.conversations.lints.kinds import KINDS
-from app.conversations.lints.repairs import REPAIRS
+from app.conversations.rewriting import OF_THE_FILE, REPAIRABLE
 from app.templating import kind_word, number, percent
 
 MOST_BARS = 8
@@ -33,7 +33,8 @@ def kinds(findings: Mapping[str, int] | None) -> list[dict[str, Any]]:
     for name, count in (findings or {}).items():
         known = KINDS.get(name)
         told = known._asdict() if known else {"severity": "note", "why": "", "advice": ""}
-        found.append({"name": name, "count": count, "repairable": name in REPAIRS, **told})
+        can = {"excludable": name in KINDS.keys() - OF_THE_FILE, "repairable": name in REPAIRABLE.keys() | OF_THE_FILE}
+        found.append({"name": name, "count": count, **can, **told})
     return sorted(found, key=lambda one: (SEVERITIES.index(one["severity"]), -one["count"], one["name"]))
 
 
@@ -90,3 +91,25 @@ def _bars(counts: Mapping[str, Any], in_order: bool = False) -> Bars:
         }
         for name, count in items
     ]
+
+
+def histogram(statistics: Mapping[str, Any] | None, max_length: int) -> dict[str, Any] | None:
+    """The lengths of the records as bars in a square of 100 by 100; needs `lengths`: {"edges": n + 1, "counts": n}."""
+    lengths = (statistics or {}).get("lengths")
+    if not isinstance(lengths, Mapping) or not any(lengths.get("counts") or ()):
+        return None
+    edges, counts = lengths["edges"], lengths["counts"]
+    low, width, tallest = edges[0], (edges[-1] - edges[0]) or 1, max(counts)
+    bars = [
+        {
+            "x": 100 * (start - low) / width,
+            "width": 94 * (end - start) / width,
+            "height": 100 * count / tallest,
+            "over": start >= max_length,
+            "words": f"{number(start)} to {number(end)} tokens: {number(count)}",
+        }
+        for start, end, count in zip(edges, edges[1:], counts, strict=False)
+    ]
+    limit = 100 * (max_length - low) / width if low < max_length < edges[-1] else None
+    words = f"the line is max_length, {number(max_length)}" if limit is not None else "tokens of a record"
+    return {"title": "Lengths", "words": words, "bars": bars, "limit": limit, "low": low, "high": edges[-1]}

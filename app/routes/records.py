@@ -1,15 +1,14 @@
 """Records by REST: the search among those of a dataset, and the pictures in one of them."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from app.db import DatabaseDep
-from app.errors import NotFound
 from app.routes.params import Limit, StorageDep
 from app.services import datasets, records, search
+from app.storage import existing
 
 router = APIRouter(prefix="/api/datasets")
 Text = Annotated[str, Query(max_length=200)]
@@ -19,12 +18,6 @@ PICTURE_HEADERS = {
     "Cache-Control": "private, max-age=3600",
     "Content-Disposition": "inline",
 }
-
-
-def existing(path: Path) -> Path:
-    if not path.is_file():
-        raise NotFound("The file of this dataset is not here any more.")
-    return path
 
 
 @router.get("/{dataset_id}/search")

@@ -15,6 +15,7 @@ PAGES = (
     "/datasets",
     "/datasets/1",
     "/datasets/1/records/1",
+    "/datasets/2/diff",
     "/adapters",
     "/adapters/1",
     "/nodes",
@@ -95,6 +96,7 @@ def full(center: Center, claim: Claim) -> Center:
     )
     claim.succeed(step=3)
     center.make_job(1, name="next")
+    center.post("/api/datasets/1/versions", json={"repair": ["bare_count"]})
     return center
 
 

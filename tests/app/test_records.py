@@ -140,7 +140,8 @@ def test_a_search_is_narrowed_by_kind_and_severity(center: Center) -> None:
 
 def test_all_hits_are_found_page_by_page(center: Center) -> None:
     center.upload(rows(7))
-    found, after = list[int](), ""
+    found = list[int]()
+    after: str | None = ""
     while after is not None:
         page = center.get(f"/api/datasets/1/search?q=what&limit=3&after={after}").json()
         found, after = found + [hit["line"] for hit in page["items"]], page["next"]
