@@ -16,8 +16,8 @@ from app.db import Database, DatabaseDep
 from app.errors import NotFound
 from app.routes import pages_data as data
 from app.routes import pictures
-from app.routes.pages_records import Search, hits
 from app.routes.params import Cursor, StorageDep
+from app.routes.record_filter import Search, hits
 from app.schemas import TrainingConfig
 from app.services import datasets, versions
 from app.storage import Received, Storage

@@ -2,17 +2,17 @@
 
 from itertools import groupby
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 from sqlmodel import Session
 
 from app.db import DatabaseDep
 from app.errors import WrongInput
 from app.routes import pages_data as data
 from app.routes.params import ModelsDep, StorageDep
+from app.routes.record_filter import Filter, Search, hits
 from app.schemas import DEFAULT_SYSTEM_PROMPT, TrainingConfig
 from app.services import datasets, records, search
 from app.services.base_models import BaseModels
@@ -23,26 +23,7 @@ from app.templating import render
 router = APIRouter(prefix="/datasets")
 
 MOST_TOKENS = 4000  # shown at once, unless all are asked for
-PAGE_SIZE = 25
 TOKEN_WORDS = {"target": "trained", "context": "context", "image": "image", "cut": "cut off"}
-
-
-class Filter(BaseModel):
-    """Which records are looked at."""
-
-    q: str = Field("", max_length=200)
-    kind: str = ""
-    severity: str = ""
-
-    @property
-    def wanted(self) -> search.Wanted:
-        return search.Wanted(self.q, self.kind or None, self.severity or None)
-
-    @property
-    def query(self) -> str:
-        """What of it differs from the usual, as the end of an address."""
-        asked = urlencode(self.model_dump(exclude_defaults=True, exclude={"end", "after"}))
-        return f"?{asked}" if asked else ""
 
 
 class View(Filter):
@@ -60,10 +41,6 @@ class View(Filter):
         return text.replace("\r\n", "\n")
 
 
-class Search(Filter):
-    after: str | None = None
-
-
 AskedView = Annotated[View, Query()]
 
 
@@ -73,19 +50,6 @@ def search_records(
 ) -> HTMLResponse:
     with database.read() as session:
         return render(request, "datasets/_search.html", **hits(session, storage, dataset_id, asked))
-
-
-def hits(session: Session, storage: Storage, dataset_id: int, asked: Search) -> dict[str, Any]:
-    """What the list of records shows."""
-    dataset = datasets.get(session, dataset_id)
-    path = datasets.lines_path(storage, dataset)
-    found: list[dict[str, Any]] = []
-    behind = None
-    if path.is_file():
-        found, behind = search.page(session, path, dataset_id, asked.wanted, asked.after, PAGE_SIZE)
-    kept = asked.model_copy(update={"after": None})
-    more = f"/datasets/{dataset_id}{kept.query or '?'}&after={behind}" if behind else None
-    return {"dataset": datasets.view(dataset), "hits": found, "asked": kept, "more_url": more, "later": asked.after}
 
 
 @router.get("/{dataset_id}/records/{line}")
