@@ -18,7 +18,6 @@ from app.routes import pages_data as data
 from app.routes import pictures
 from app.routes.params import Cursor, StorageDep
 from app.routes.record_filter import Search, hits
-from app.schemas import TrainingConfig
 from app.services import datasets, versions
 from app.storage import Received, Storage
 from app.templating import ROOT, render
@@ -134,9 +133,8 @@ def _kinds(dataset: dict[str, Any]) -> dict[str, Any]:
 def _statistics(session: Session, dataset_id: int) -> dict[str, Any]:
     dataset = datasets.view(datasets.get(session, dataset_id))
     drawn = pictures.pictures(dataset["findings"], dataset["statistics"])
-    lengths = pictures.histogram(dataset["statistics"], TrainingConfig().max_length)
     figures = pictures.figures(dataset["statistics"])
-    return {"dataset": dataset, "figures": figures, "pictures": drawn, "histogram": lengths}
+    return {"dataset": dataset, "figures": figures, "pictures": drawn}
 
 
 @router.get("/{dataset_id}/_head")

@@ -21,7 +21,6 @@ COUNTED = {
     "shapes": "Shapes of the records",
     "answer_kinds": "Answers are",
     "languages": "Languages",
-    "tokens_by_role": "Tokens by role",
 }
 
 Bars = list[dict[str, Any]]
@@ -93,23 +92,33 @@ def _bars(counts: Mapping[str, Any], in_order: bool = False) -> Bars:
     ]
 
 
-def histogram(statistics: Mapping[str, Any] | None, max_length: int) -> dict[str, Any] | None:
-    """The lengths of the records as bars in a square of 100 by 100; needs `lengths`: {"edges": n + 1, "counts": n}."""
-    lengths = (statistics or {}).get("lengths")
-    if not isinstance(lengths, Mapping) or not any(lengths.get("counts") or ()):
+def histogram(counted: Mapping[str, Any], max_length: int) -> dict[str, Any] | None:
+    """The lengths of the records as bars in a square of 100 by 100, with a line at `max_length`."""
+    found = (counted.get("lengths") or {}).get("histogram")
+    if not found:
         return None
-    edges, counts = lengths["edges"], lengths["counts"]
-    low, width, tallest = edges[0], (edges[-1] - edges[0]) or 1, max(counts)
+    high, tallest = found[-1]["to"], max(bar["records"] for bar in found)
     bars = [
         {
-            "x": 100 * (start - low) / width,
-            "width": 94 * (end - start) / width,
-            "height": 100 * count / tallest,
-            "over": start >= max_length,
-            "words": f"{number(start)} to {number(end)} tokens: {number(count)}",
+            "x": 100 * bar["from"] / high,
+            "width": 94 * (bar["to"] - bar["from"]) / high,
+            "height": 100 * bar["records"] / tallest,
+            "over": bar["from"] >= max_length,
+            "words": f"{number(bar['from'])} to {number(bar['to'])} tokens: {number(bar['records'])}",
         }
-        for start, end, count in zip(edges, edges[1:], counts, strict=False)
+        for bar in found
     ]
-    limit = 100 * (max_length - low) / width if low < max_length < edges[-1] else None
+    limit = 100 * max_length / high if max_length < high else None
     words = f"the line is max_length, {number(max_length)}" if limit is not None else "tokens of a record"
-    return {"title": "Lengths", "words": words, "bars": bars, "limit": limit, "low": low, "high": edges[-1]}
+    return {"title": "Lengths", "words": words, "bars": bars, "limit": limit, "low": 0, "high": high}
+
+
+def token_pictures(counted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What becomes of the tokens, and whose they are."""
+    tokens = counted.get("tokens") or {}
+    parts = {
+        words: tokens.get(part) for part, words in (("target", "trained"), ("context", "context"), ("image", "image"))
+    }
+    drawn = [{"title": "Tokens", "bars": _bars(parts, in_order=True)}]
+    drawn.append({"title": "Tokens by role", "bars": _bars(tokens.get("roles") or {})})
+    return [picture for picture in drawn if picture["bars"]]

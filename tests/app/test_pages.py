@@ -47,6 +47,7 @@ REGIONS = (
         "/datasets/1/_findings",
         "/datasets/1/_kinds",
         "/datasets/1/_statistics",
+        "/datasets/1/_tokens",
         "/datasets/1/_search",
     ),
     *(f"/jobs/1/{name}" for name in JOB_REGIONS),

@@ -104,6 +104,14 @@ def test_statistics_are_drawn_as_far_as_they_are_there() -> None:
 
 
 def test_lengths_are_bars_with_a_line_at_max_length() -> None:
-    drawn = histogram({"lengths": {"edges": [0, 100, 200], "counts": [4, 1]}}, 150)
+    bars = [{"from": 0, "to": 100, "records": 4}, {"from": 100, "to": 200, "records": 1}]
+    drawn = histogram({"lengths": {"histogram": bars}}, 150)
     assert drawn is not None and (drawn["limit"], [bar["height"] for bar in drawn["bars"]]) == (75.0, [100.0, 25.0])
-    assert histogram({"records": 1}, 150) is None
+    assert histogram({"lengths": None}, 150) is None
+
+
+def test_the_exact_tokens_are_those_of_the_statistics(center: Center) -> None:
+    center.upload(rows(5))
+    total = center.get("/api/datasets/1/statistics").json()["tokens"]["total"]
+    page = center.get("/datasets/1/_tokens").text
+    assert f"<dd>{total:,}</dd>" in page and "Tokens by role" in page and "<rect" in page
