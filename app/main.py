@@ -24,7 +24,9 @@ from app.routes import (
     login,
     nodes,
     pages,
+    pages_versions,
     queue,
+    records,
     statistics,
     stream,
     upkeep,
@@ -64,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         health,
         login,
         datasets,
+        records,
         jobs,
         queue,
         estimate,
@@ -76,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         upkeep,
         versions,
         pages,
+        pages_versions,
     ):
         app.include_router(module.router)
     app.mount("/static", CachedStaticFiles(directory=STATIC_DIR), name="static")

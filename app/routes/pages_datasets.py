@@ -1,8 +1,9 @@
-"""Datasets as pages: the list with the upload, one dataset with what was found, one record as it is trained."""
+"""Datasets as pages: the list with the upload, and one dataset with what was found in it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
@@ -12,21 +13,19 @@ from starlette.responses import Response
 
 from app.analysis import Analysis
 from app.db import Database, DatabaseDep
-from app.errors import AppError, NotFound
+from app.errors import NotFound
 from app.routes import pages_data as data
-from app.routes.params import Cursor, ModelsDep, StorageDep
-from app.schemas import DEFAULT_SYSTEM_PROMPT, TrainingConfig
-from app.services import datasets, records
-from app.services.base_models import BaseModels
+from app.routes import pictures
+from app.routes.params import Cursor, StorageDep
+from app.routes.record_filter import Search, hits
+from app.services import datasets, versions
 from app.storage import Received, Storage
 from app.templating import ROOT, render
 
-PAGE_SIZE = 50
+PAGE_SIZE = 25
 SAMPLES = ROOT / "examples"
-MAX_LENGTH = TrainingConfig().max_length
 
 router = APIRouter(prefix="/datasets")
-LineNumber = Annotated[int | None, Query(ge=1)]
 
 
 def sample_file() -> Path | None:
@@ -91,47 +90,51 @@ def show_dataset(
     request: Request,
     database: DatabaseDep,
     storage: StorageDep,
-    models: ModelsDep,
     dataset_id: int,
-    kind: str | None = None,
-    after: Cursor = None,
-    line: LineNumber = None,
+    asked: Annotated[Search, Query()],
+    of: str | None = None,
+    page: Cursor = None,
 ) -> HTMLResponse:
-    """Counts, findings by kind, and one record in full."""
+    """Counts, statistics, findings (`of` a kind, from `page` on), and the records that are asked for."""
     with database.read() as session:
-        context = _findings(request, session, dataset_id, kind, after) | data.shell(session)
-        first = context["findings"][0]["line"] if kind and context["findings"] else 1
-        found = _record(session, storage, models, dataset_id, line or first)
-    return render(request, "datasets/dataset.html", **context, **found)
+        context = _findings(request, session, dataset_id, of, page) | data.shell(session)
+        found = hits(session, storage, dataset_id, asked) | _statistics(session, dataset_id)
+        found["family"] = _family(session, dataset_id)
+    return render(request, "datasets/dataset.html", **context | found | _kinds(found["dataset"]))
 
 
 def _findings(
     request: Request, session: Session, dataset_id: int, kind: str | None, after: int | None
 ) -> dict[str, Any]:
     found = [datasets.finding_view(row) for row in datasets.findings(session, dataset_id, kind, None, PAGE_SIZE, after)]
-    query = f"?{request.url.query}" if request.url.query else ""
+    query = urlencode({key: value for key, value in (("of", kind), ("page", after)) if value is not None})
+    more = request.url.include_query_params(page=found[-1]["id"]) if len(found) == PAGE_SIZE else None
     return {
         "dataset": datasets.view(datasets.get(session, dataset_id)),
         "findings": found,
         "kind": kind,
         "page_size": PAGE_SIZE,
-        "next_url": data.next_url(request, found, PAGE_SIZE),
-        "findings_url": f"/datasets/{dataset_id}/_findings{query}",
+        "next_url": f"/datasets/{dataset_id}?{more.query}" if more else None,
+        "findings_url": f"/datasets/{dataset_id}/_findings" + (f"?{query}" if query else ""),
     }
 
 
-def _record(session: Session, storage: Storage, models: BaseModels, dataset_id: int, line: int) -> dict[str, Any]:
-    """The record of a line, or why it cannot be shown."""
-    dataset = datasets.get(session, dataset_id)
-    found = datasets.findings_of_line(session, dataset_id, line)
-    folder = models.tokenizer_folder(None, storage.root)
-    try:
-        shown = records.show(datasets.lines_path(storage, dataset), line, folder, DEFAULT_SYSTEM_PROMPT, MAX_LENGTH)
-    except AppError as error:
-        return {"line": line, "record": None, "problem": error.message}
-    except FileNotFoundError:
-        return {"line": line, "record": None, "problem": "The file of this dataset is not here any more."}
-    return {"line": line, "record": shown | {"findings": found}, "problem": None}
+def _family(session: Session, dataset_id: int) -> list[dict[str, Any]]:
+    """The versions of a dataset, newest first; none where it is the only one."""
+    views = [versions.view(one) for one in reversed(versions.family(session, dataset_id))]
+    return [view | {"is_shown": view["id"] == dataset_id} for view in views] if len(views) > 1 else []
+
+
+def _kinds(dataset: dict[str, Any]) -> dict[str, Any]:
+    can_make = dataset["state"] == "ready" and dataset["trashed_at"] is None
+    return {"dataset": dataset, "kinds": pictures.kinds(dataset["findings"]), "can_make": can_make}
+
+
+def _statistics(session: Session, dataset_id: int) -> dict[str, Any]:
+    dataset = datasets.view(datasets.get(session, dataset_id))
+    drawn = pictures.pictures(dataset["findings"], dataset["statistics"])
+    figures = pictures.figures(dataset["statistics"])
+    return {"dataset": dataset, "figures": figures, "pictures": drawn}
 
 
 @router.get("/{dataset_id}/_head")
@@ -142,17 +145,19 @@ def show_dataset_head(request: Request, database: DatabaseDep, dataset_id: int) 
 
 @router.get("/{dataset_id}/_findings")
 def show_findings(
-    request: Request, database: DatabaseDep, dataset_id: int, kind: str | None = None, after: Cursor = None
+    request: Request, database: DatabaseDep, dataset_id: int, of: str | None = None, page: Cursor = None
 ) -> HTMLResponse:
     with database.read() as session:
-        return render(request, "datasets/_findings.html", **_findings(request, session, dataset_id, kind, after))
+        return render(request, "datasets/_findings.html", **_findings(request, session, dataset_id, of, page))
 
 
-@router.get("/{dataset_id}/_record")
-def show_record(
-    request: Request, database: DatabaseDep, storage: StorageDep, models: ModelsDep, dataset_id: int, line: int
-) -> HTMLResponse:
+@router.get("/{dataset_id}/_kinds")
+def show_kinds(request: Request, database: DatabaseDep, dataset_id: int) -> HTMLResponse:
     with database.read() as session:
-        dataset = datasets.view(datasets.get(session, dataset_id))
-        found = _record(session, storage, models, dataset_id, line)
-    return render(request, "datasets/_record.html", dataset=dataset, **found)
+        return render(request, "datasets/_kinds.html", **_kinds(datasets.view(datasets.get(session, dataset_id))))
+
+
+@router.get("/{dataset_id}/_statistics")
+def show_statistics(request: Request, database: DatabaseDep, dataset_id: int) -> HTMLResponse:
+    with database.read() as session:
+        return render(request, "datasets/_statistics.html", **_statistics(session, dataset_id))

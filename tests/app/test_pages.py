@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.templating import STATIC_DIR, get_environment
-from tests.factories import Center, Claim, jsonl, record, rows
+from tests.factories import Center, Claim, jsonl, rows
 
 PAGES = (
     "/",
@@ -14,6 +14,8 @@ PAGES = (
     "/jobs/1",
     "/datasets",
     "/datasets/1",
+    "/datasets/1/records/1",
+    "/datasets/2/diff",
     "/adapters",
     "/adapters/1",
     "/nodes",
@@ -43,7 +45,10 @@ REGIONS = (
         "/datasets/_rows",
         "/datasets/1/_head",
         "/datasets/1/_findings",
-        "/datasets/1/_record?line=1",
+        "/datasets/1/_kinds",
+        "/datasets/1/_statistics",
+        "/datasets/1/_tokens",
+        "/datasets/1/_search",
     ),
     *(f"/jobs/1/{name}" for name in JOB_REGIONS),
 )
@@ -92,6 +97,7 @@ def full(center: Center, claim: Claim) -> Center:
     )
     claim.succeed(step=3)
     center.make_job(1, name="next")
+    center.post("/api/datasets/1/versions", json={"repair": ["bare_count"]})
     return center
 
 
@@ -246,24 +252,6 @@ def test_a_failed_job_says_why_and_what_to_do(center: Center, claim: Claim) -> N
     html = center.get("/jobs/1/_head").text
     assert "The loss is NaN." in html and "Lower the rate." in html
     assert "/jobs/1/retry" in html and "/jobs/1/resume" not in html
-
-
-def test_findings_are_filtered_by_kind_and_each_leads_to_its_record(center: Center) -> None:
-    center.upload(b"nope\n" + jsonl(record("a", 1), {"messages": []}))
-    html = center.get("/datasets/1?kind=wrong_shape").text
-    assert "/datasets/1/_record?line=3" in html and "/datasets/1/_record?line=1" not in html
-
-
-def test_the_tokens_of_a_record_show_what_is_learned(center: Center) -> None:
-    center.upload(jsonl(record("How many?", 7)))
-    html = center.get("/datasets/1/_record?line=1").text
-    learned = "".join(re.findall(r'<span class="target">([^<]*)</span>', html))
-    assert learned == "7&lt;|im_end|&gt;"
-
-
-def test_a_line_that_is_not_there_is_named(center: Center) -> None:
-    center.upload(rows(3))
-    assert "no record on line 9" in center.get("/datasets/1?line=9").text
 
 
 def test_the_sample_data_comes_in_with_one_click(center: Center) -> None:

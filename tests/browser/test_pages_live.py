@@ -49,6 +49,7 @@ def test_on_a_phone_no_page_scrolls_sideways(phone: Page, server: Server, job: i
         f"/jobs/{job}",
         "/datasets",
         "/datasets/1",
+        "/datasets/1/records/1",
         "/adapters",
         "/nodes",
         "/queue",
