@@ -106,9 +106,12 @@ class Inbox:
             self._mover.finish()
             settled = self._look()
             with self._database.read() as session:
-                rows = [row for row in inbox.under_way(session) if row.becoming is None]
+                rows = [row for row in inbox.under_way(session) if row.becoming is None and row.job_id is None]
             for row in rows:
+                if self._stopping.is_set():
+                    return
                 self._intake.bring_on(row, settled)
+            self._intake.follow_jobs()
             self._mover.finish()
 
     # ---- the lock: two control centers on one inbox would train each file twice -------------------------------

@@ -54,12 +54,16 @@ class Intake:
         self._begin_check, self._stopping = begin_check, stopping
         self._tried: dict[int, tuple[Any, float]] = {}  # row -> what was tried without success, and when
 
+    def follow_jobs(self) -> None:
+        with self._database.read() as session:
+            moved_on = inbox.to_follow(session)
+        for row_id in moved_on:
+            with self._database.write() as session:
+                inbox.follow(session, inbox.get(session, row_id))
+
     def bring_on(self, row: InboxFile, settled: set[str]) -> None:
         """As far as it goes now; what cannot be done for a reason of the file stands in its row."""
         assert row.id is not None
-        if row.job_id is not None:
-            self._follow(row.id)
-            return
         if row.dataset_id is None and row.place not in settled:
             return
         stamp = (
@@ -204,10 +208,3 @@ class Intake:
         """The job's body but for its dataset."""
         default = {"model": self._models.default} if self._models.default else {}
         return default | sidecar.body
-
-    def _follow(self, row_id: int) -> None:
-        with self._database.read() as session:
-            if not inbox.needs_follow(session, inbox.get(session, row_id)):
-                return
-        with self._database.write() as session:
-            inbox.follow(session, inbox.get(session, row_id))

@@ -28,7 +28,7 @@ class Mover:
     def finish(self) -> None:
         """Carry out every move that is due; one that cannot be made is told and tried again."""
         with self._database.read() as session:
-            due = [row.id or 0 for row in inbox.under_way(session) if row.becoming is not None]
+            due = inbox.due(session)
         if due and not self._swept:
             for folder in {*FOLDERS.values()}:
                 files.sweep_parts(self._folder / folder)

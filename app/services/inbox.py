@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.errors import Conflict, NotFound
@@ -21,14 +21,14 @@ def get(session: Session, file_id: int) -> InboxFile:
 
 
 def under_way(session: Session) -> list[InboxFile]:
-    """Rows with something to do, oldest first; a failed one too, once a person let its job go on."""
-    revived = col(InboxFile.job_id).in_(select(Job.id).where(col(Job.state).not_in(GIVEN_UP)))
-    todo = or_(
-        col(InboxFile.state).in_(LIVE),
-        col(InboxFile.becoming).is_not(None),
-        (col(InboxFile.state) == "failed") & revived,
-    )
-    return list(session.exec(select(InboxFile).where(todo).order_by(col(InboxFile.id))))
+    """Rows that have not ended, oldest first."""
+    query = select(InboxFile).where(col(InboxFile.state).in_(LIVE))
+    return list(session.exec(query.order_by(col(InboxFile.id))))
+
+
+def due(session: Session) -> list[int]:
+    """Ids of rows whose files must be moved."""
+    return [row_id or 0 for row_id in session.exec(select(InboxFile.id).where(col(InboxFile.becoming).is_not(None)))]
 
 
 def change(session: Session, row: InboxFile, state: str, reason: str | None = None) -> None:
@@ -111,9 +111,16 @@ def follow(session: Session, row: InboxFile) -> None:
         change(session, row, STATE_OF_JOB[JobState(job.state)], None if row.state == "failed" else row.reason)
 
 
-def needs_follow(session: Session, row: InboxFile) -> bool:
-    job = session.get(Job, row.job_id)
-    return job is not None and STATE_OF_JOB.get(JobState(job.state)) != row.state
+def to_follow(session: Session) -> list[int]:
+    """Ids of rows whose jobs are in another state than they are."""
+    query = select(InboxFile.id, InboxFile.state, Job.state).join(Job, col(Job.id) == InboxFile.job_id)
+    query = query.where(col(InboxFile.state).in_((*LIVE, "failed")), col(InboxFile.becoming).is_(None))
+    found = [(row_id, state, JobState(of_job)) for row_id, state, of_job in session.exec(query)]
+    return [
+        row_id or 0
+        for row_id, state, of_job in found
+        if STATE_OF_JOB.get(of_job, "failed" if of_job in GIVEN_UP else "archived") != state
+    ]
 
 
 def end(session: Session, row: InboxFile, place: str | None) -> None:

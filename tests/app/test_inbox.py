@@ -198,3 +198,29 @@ def test_changes_are_announced(box: Box) -> None:
         found = session.connection().exec_driver_sql("SELECT data FROM event WHERE kind = 'dataset'").scalars()
         told = [json.loads(one).get("inbox", {}).get("state") for one in found]
     assert [state for state in told if state] == ["settling", "checking", "queued"]
+
+
+def test_a_name_that_is_not_utf8_is_left_alone(box: Box) -> None:
+    Path(os.fsdecode(bytes(box.folder) + b"/\xff.jsonl")).write_bytes(rows(3))
+    box.step()
+    assert box.items() == []
+
+
+def test_a_dataset_that_was_deleted_takes_no_file_along(box: Box) -> None:
+    box.drop("a.jsonl", b"nothing\n")
+    box.step()
+    center = box.center
+    assert center.client.delete("/api/datasets/1", headers=center.headers).status_code == 200
+    assert center.post("/api/trash/empty").json() == {"deleted": 1}
+    assert (box.one()["state"], box.one()["dataset_id"]) == ("quarantined", None)
+
+
+def test_a_folder_that_is_a_link_is_not_followed(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (box.folder / "quarantine").symlink_to(tmp_path / "elsewhere")
+    box.drop("a.jsonl", b"nothing\n")
+    box.step()
+    assert (list((tmp_path / "elsewhere").iterdir()), (box.folder / "a.jsonl").exists()) == ([], True)
+    (box.folder / "quarantine").unlink()
+    box.step()
+    assert box.one()["place"] == "quarantine/a.jsonl"

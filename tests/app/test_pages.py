@@ -18,6 +18,7 @@ PAGES = (
     "/adapters/1",
     "/nodes",
     "/trash",
+    "/inbox",
     "/queue",
 )
 JOB_REGIONS = (
@@ -34,7 +35,17 @@ JOB_REGIONS = (
     "_stop",
 )
 REGIONS = (
-    *("/_welcome", "/_summary", "/_hero", "/_node", "/_queue", "/_recent", "/jobs/_rows", "/adapters/_rows"),
+    *(
+        "/inbox/_rows",
+        "/_welcome",
+        "/_summary",
+        "/_hero",
+        "/_node",
+        "/_queue",
+        "/_recent",
+        "/jobs/_rows",
+        "/adapters/_rows",
+    ),
     *(
         "/queue/_list",
         "/queue/_opening",
