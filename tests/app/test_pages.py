@@ -35,17 +35,8 @@ JOB_REGIONS = (
     "_stop",
 )
 REGIONS = (
-    *(
-        "/inbox/_rows",
-        "/_welcome",
-        "/_summary",
-        "/_hero",
-        "/_node",
-        "/_queue",
-        "/_recent",
-        "/jobs/_rows",
-        "/adapters/_rows",
-    ),
+    *("/_welcome", "/_summary", "/_hero", "/_node", "/_queue", "/_recent", "/jobs/_rows", "/adapters/_rows"),
+    "/inbox/_rows",
     *(
         "/queue/_list",
         "/queue/_opening",
