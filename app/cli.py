@@ -47,7 +47,10 @@ def up(
     host: Host = None,
     port: Port = None,
     model_root: ModelRoot = None,
-    default_model: Annotated[str | None, typer.Option(help="The base model the form proposes.")] = None,
+    default_model: Annotated[str | None, typer.Option(help="The base model of the inbox and of the form.")] = None,
+    inbox: Annotated[
+        Path | None, typer.Option(help="A folder whose files are trained; DATA_DIR/inbox unless given.")
+    ] = None,
     hub: Annotated[
         bool | None, typer.Option("--hub/--no-hub", help="Whether the Hugging Face Hub may be used.")
     ] = None,
@@ -66,6 +69,7 @@ def up(
         port=port,
         model_roots=_roots(model_root),
         default_model=default_model,
+        inbox=inbox,
         hub=hub,
         allowed_hosts=allowed_hosts,
         gpus=gpus,

@@ -44,7 +44,13 @@ class Settings(BaseSettings):
     )
     hub: bool = Field(True, description="whether base models may be downloaded from the Hugging Face Hub")
     model_roots: str = Field("", description=f"folders with base models, separated by {os.pathsep!r}")
-    default_model: str | None = Field(None, description="the base model the form proposes")
+    default_model: str | None = Field(None, description="the base model of the inbox, which the form proposes too")
+    inbox: Path | None = Field(
+        None, description="folder whose files are trained; `inbox` in the data directory unless given"
+    )
+    inbox_error_share: float = Field(
+        0.05, ge=0, le=1, description="share of lines in error that keeps a file from training"
+    )
     server_url: str | None = Field(None, description="worker: address of the control center")
     token_file: Path | None = Field(None, description="worker: file with the worker token")
     node_name: str = Field(default_factory=machine_name, description="worker: name of this machine")
@@ -74,6 +80,10 @@ class Settings(BaseSettings):
     @property
     def work_path(self) -> Path:
         return self.worker_dir or self.data_dir / "worker"
+
+    @property
+    def inbox_path(self) -> Path:
+        return self.inbox or self.data_dir / "inbox"
 
     @property
     def label_list(self) -> list[str]:

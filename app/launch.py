@@ -25,7 +25,7 @@ TICK_S = 0.1
 LANE_GRACE_S = 30.0
 OTHER_GRACE_S = 8.0
 PORT_WAIT_S = 1.0
-PATH_SETTINGS = ("data_dir", "token_file", "worker_dir")
+PATH_SETTINGS = ("data_dir", "token_file", "worker_dir", "inbox")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from app.config import Settings
 from app.db import Database
 from app.failures import add_error_answers
 from app.hub import Hub
+from app.inbox import Inbox
 from app.queue import Waker
 from app.routes import (
     adapters,
@@ -20,6 +21,7 @@ from app.routes import (
     execution,
     execution_files,
     health,
+    inbox,
     jobs,
     login,
     nodes,
@@ -71,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
         queue,
         estimate,
         adapters,
+        inbox,
         nodes,
         execution,
         execution_files,
@@ -101,13 +104,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database.nudge = sweeper.nudge
     sweeper.start()
     await app.state.analysis.start()
+    app.state.inbox = _start_inbox(app)
     yield
     app.state.hub.close()
+    await to_thread.run_sync(app.state.inbox.stop)
     await app.state.analysis.stop()
     await app.state.token_counts.stop()
     await to_thread.run_sync(sweeper.stop)
     waker.close()
     database.close()
+
+
+def _start_inbox(app: FastAPI) -> Inbox:
+    """From its thread it asks for checks, which live on this loop."""
+    loop, analysis, state = asyncio.get_running_loop(), app.state.analysis, app.state
+
+    def begin_check(dataset_id: int) -> None:
+        loop.call_soon_threadsafe(analysis.add, dataset_id)
+
+    inbox = Inbox(state.settings, state.database, state.storage, state.disk, state.base_models, begin_check)
+    inbox.start()
+    return inbox
 
 
 def _take_up(database: Database, lease_s: float) -> int:

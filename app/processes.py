@@ -48,7 +48,7 @@ def with_repository(environment: dict[str, str]) -> dict[str, str]:
 
 def take_lock(path: Path) -> int | None:
     """An exclusive lock as a file descriptor, held until that is closed; None where another process has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -103,7 +103,8 @@ def test_jobs_from_before_the_rollups_get_theirs(tmp_path: Path) -> None:
         rollups.build(session, 1, 0, 699)
         built = sorted(session.connection().execute(text("SELECT * FROM rollup")).all(), key=str)
         assert built
-        session.connection().execute(text("DROP TABLE rollup"))
+        for name in ("rollup", "inboxfile"):
+            session.connection().execute(text(f"DROP TABLE {name}"))
         later = (("dataset", "reading"), ("dataset", "unpacked"), ("dataset", "made"), ("job", "datasets"))
         for table, column in later:  # what later migrations add
             session.connection().execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))

@@ -20,6 +20,7 @@ PAGES = (
     "/adapters/1",
     "/nodes",
     "/trash",
+    "/inbox",
     "/queue",
 )
 JOB_REGIONS = (
@@ -37,6 +38,7 @@ JOB_REGIONS = (
 )
 REGIONS = (
     *("/_welcome", "/_summary", "/_hero", "/_node", "/_queue", "/_recent", "/jobs/_rows", "/adapters/_rows"),
+    "/inbox/_rows",
     *(
         "/queue/_list",
         "/queue/_opening",
