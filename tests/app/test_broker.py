@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -26,8 +27,10 @@ def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "data & ü" / "broker"
+def directory() -> Iterator[Path]:
+    """At a short path: that of a socket may have 107 characters."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder) / "data & ü" / "broker"
 
 
 @pytest.fixture
