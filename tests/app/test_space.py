@@ -61,6 +61,7 @@ def test_a_job_that_would_go_below_the_floor_is_refused_with_the_numbers(center:
 
 
 def test_a_queued_job_waits_for_the_disk_and_goes_on_when_there_is_room(center: Center, disk: Disk) -> None:
+    center.worker("other")
     job = center.make_job()
     fill(disk)
     waiting = center.job(job["id"])["waiting_for"]
@@ -74,6 +75,7 @@ def test_a_queued_job_waits_for_the_disk_and_goes_on_when_there_is_room(center: 
 
 
 def test_a_small_job_passes_one_that_waits_for_room(center: Center, disk: Disk) -> None:
+    center.worker("other")
     large = center.make_job(config={"lora_r": 512})
     small = center.make_job(large["dataset_ids"][0], config={"lora_r": 1})
     fill(disk, left=large["estimate"]["disk_here"] // 2)
