@@ -86,6 +86,7 @@ def test_queue(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_live(tmp_path: Path) -> None:
     rows = check(live.measure(tmp_path, live.SMALL), tmp_path / "rows.json")
     assert marks(rows) == [0, 1, 4, 8, 150, 300, 10_000]
