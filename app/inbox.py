@@ -27,6 +27,7 @@ from app.space import Disk
 from app.storage import Storage
 
 LOOK_S = 1.0  # a look without being told of a change: a missed event only delays
+QUIET_LOOK_S = 5.0  # the same while no file lies there and none is under way
 SETTLE_S = 2.0
 LOCK = ".lock"
 TAKEN = "Another control center watches {folder}: only one may. Stop that one, or give this one another --inbox."
@@ -54,12 +55,17 @@ class Inbox:
         self._lock: int | None = None
         self._turn = threading.Lock()
         self._stopping = threading.Event()
+        self._busy, self._looked_at = True, 0.0
         self._intake = Intake(settings, database, storage, disk, models, begin_check, self._stopping)
         self._mover = Mover(self.folder, database)
         self._thread = threading.Thread(target=self._loop, name="inbox", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def nudge(self) -> None:
+        """A file was asked for: look at the next second."""
+        self._busy = True
 
     def stop(self) -> None:
         self._stopping.set()
@@ -71,8 +77,9 @@ class Inbox:
         while not self._stopping.is_set():
             self._try_step()
             try:
-                for _ in self._changes():
-                    self._try_step()
+                for changes in self._changes():
+                    if changes or self._busy or time.monotonic() - self._looked_at >= QUIET_LOOK_S:
+                        self._try_step()
             except OSError as error:
                 # No folder yet, or no watches left on this machine: looking now and then finds the same.
                 logger.debug("The inbox is not watched: %s", error)
@@ -101,13 +108,15 @@ class Inbox:
     def step(self) -> None:
         """One turn: look at the folder, then bring each file as far as it goes now."""
         with self._turn:
+            self._looked_at = time.monotonic()
             if not self._locked():
                 return
             self._mover.finish()
             settled = self._look()
             with self._database.read() as session:
-                rows = [row for row in inbox.under_way(session) if row.becoming is None and row.job_id is None]
-            for row in rows:
+                under_way = inbox.under_way(session)
+            self._busy = bool(under_way or self._since)
+            for row in [row for row in under_way if row.becoming is None and row.job_id is None]:
                 if self._stopping.is_set():
                     return
                 self._intake.bring_on(row, settled)

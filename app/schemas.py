@@ -28,10 +28,16 @@ NOT_YET: dict[str, tuple[Any, ...]] = {
 }
 
 
-class TrainingConfig(BaseModel):
+class Body(BaseModel):
+    """What somebody sends: no field that is not known, and true is no number, nor is a text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TrainingConfig(Body):
     """Everything that decides what a job learns. Tokens, steps, minutes and pixels are plain integers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True)
 
     epochs: float = Field(1, gt=0, le=1000)
     max_steps: int | None = Field(None, ge=1, le=10**9)
@@ -195,6 +201,11 @@ WORDS = {
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "is not written as it must be",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "int_parsing_size": "is too large",
+    "model_type": "must be an object",
     "string_too_long": "must have at most {max_length} characters",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",

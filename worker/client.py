@@ -93,9 +93,10 @@ class BeatReply(BaseModel):
 
 
 class NodeReply(BaseModel):
-    """`drain`: a person wants this node to take no more jobs."""
+    """`drain`: a person wants this node to take no more jobs. `busy`: the lane holds one."""
 
     drain: bool = False
+    busy: bool = False
 
 
 def nothing() -> None:

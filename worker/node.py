@@ -19,7 +19,8 @@ from worker.telemetry import Telemetry
 
 log = logging.getLogger("worker.node")
 
-BEAT_S = 1.0
+BEAT_S = 1.0  # while the lane has a job; half as often while it has none
+IDLE_READINGS = 3  # of so many beats of an idle lane one tells what the machine's instruments show
 REFUSED_S = 30.0
 JOIN_S = 3.0
 REPORTED = (PACKAGE, "torch", "transformers", "peft", "bitsandbytes", "celery")
@@ -68,7 +69,8 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
         self._node_id: int | None = None
         self._last_problem = ""
-        self._refused = self._drained = False
+        self._refused = self._drained = self._busy = False
+        self._num_beats = 0
 
     def start(self) -> None:
         self._settings.work_path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,14 +111,24 @@ class Heart:
     def _pause_s(self) -> float:
         if self._refused:
             return REFUSED_S
-        return BEAT_S if self._node_id is not None else BEAT_S / 4
+        if self._node_id is None:
+            return BEAT_S / 4
+        return BEAT_S if self._busy else 2 * BEAT_S
 
     def _beat(self, client: Client) -> None:
         if self._node_id is None:
             self._node_id = client.register(describe_node(self._settings, self._gpus))
             log.info("Registered lane %s of node %s.", self._settings.lane, self._settings.node_name)
-        beat = {"lane": self._settings.lane, "telemetry": self._telemetry.read(), "draining": self._draining()}
-        drain = client.beat(self._node_id, beat | {"time": time.time()}).drain
+        due = self._busy or self._num_beats % IDLE_READINGS == 0
+        beat = {
+            "lane": self._settings.lane,
+            "telemetry": self._telemetry.read() if due else None,
+            "draining": self._draining(),
+            "time": time.time(),
+        }
+        reply = client.beat(self._node_id, beat)
+        drain, self._busy = reply.drain, reply.busy
+        self._num_beats += 1
         if drain != self._drained:
             log.info("This lane takes %s.", "no more jobs: the control center drains it" if drain else "jobs again")
         self._drained, self._refused = drain, False

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from app.analysis import Analysis
 from app.config import Settings
@@ -15,7 +15,7 @@ from app.conversations.containers.reading import Reading
 from app.db import Database, DatabaseDep
 from app.errors import NotFound, wrong_field
 from app.routes.params import Cursor, Limit, ModelsDep, StorageDep, page_of
-from app.schemas import DEFAULT_SYSTEM_PROMPT
+from app.schemas import DEFAULT_SYSTEM_PROMPT, Body
 from app.services import datasets, records
 from app.space import Disk
 from app.storage import Received, Storage
@@ -98,10 +98,9 @@ def show_dataset(database: DatabaseDep, dataset_id: int) -> dict[str, Any]:
     return _view(database, dataset_id)
 
 
-class AskedReading(BaseModel):
+class AskedReading(Body):
     """A shape by name, and the file's own names for the keys of a shape."""
 
-    model_config = ConfigDict(extra="forbid")
     shape: str | None = None
     fields: dict[str, str] = Field(default_factory=dict)
 

@@ -92,7 +92,7 @@ def register_node(request: Request, database: DatabaseDep, settings: SettingsDep
 
 @router.post("/nodes/{node_id}/beat")
 def beat_node(database: DatabaseDep, node_id: int, body: NodeBeat) -> dict[str, Any]:
-    """`{"drain": true}` where a person wants the node to take no more jobs."""
+    """`drain`: a person wants the node to take no more jobs; `busy`: the lane holds one, so its beats are wanted."""
     skew_s = _skew(body.time)
     with database.write() as session:
         lane = nodes.get_lane(session, node_id, body.lane)

@@ -39,9 +39,9 @@ def list_inbox(request: Request, database: DatabaseDep, limit: Limit = 50, after
 
 
 @router.post("/api/inbox/{file_id}/replay", status_code=202)
-def replay_file(database: DatabaseDep, file_id: int) -> dict[str, Any]:
+def replay_file(request: Request, database: DatabaseDep, file_id: int) -> dict[str, Any]:
     """Put an ended file back into the inbox and train it, whatever was trained before."""
-    return _replay(database, file_id)
+    return _replay(request, database, file_id)
 
 
 @router.post("/api/inbox/{file_id}/dismiss")
@@ -50,11 +50,13 @@ def dismiss_file(database: DatabaseDep, file_id: int) -> dict[str, Any]:
     return _dismiss(database, file_id)
 
 
-def _replay(database: Database, file_id: int) -> dict[str, Any]:
+def _replay(request: Request, database: Database, file_id: int) -> dict[str, Any]:
     with database.write() as session:
         row = inbox.get(session, file_id)
         inbox.replay(session, row)
-        return inbox.view(session, row)
+        shown = inbox.view(session, row)
+    request.app.state.inbox.nudge()
+    return shown
 
 
 def _dismiss(database: Database, file_id: int) -> dict[str, Any]:
@@ -90,8 +92,8 @@ def _context(request: Request, session: Session, after: int | None) -> dict[str,
 
 
 @router.post("/inbox/{file_id}/replay", include_in_schema=False)
-def replay_on_page(database: DatabaseDep, file_id: int) -> RedirectResponse:
-    _replay(database, file_id)
+def replay_on_page(request: Request, database: DatabaseDep, file_id: int) -> RedirectResponse:
+    _replay(request, database, file_id)
     return RedirectResponse("/inbox", 303)
 
 

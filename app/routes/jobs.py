@@ -1,43 +1,41 @@
 """Jobs by REST: made, listed, one of them, its curves, log and history, and what may be asked of it."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlmodel import Session
 
 from app.db import Database, DatabaseDep, to_json
 from app.errors import wrong_field
 from app.models import Job, JobState
 from app.routes.params import Cursor, JsonBody, Limit, ModelsDep, Who, page_of
+from app.schemas import Body
 from app.services import black_boxes, checkpoints, control, estimates, jobs, metrics, order
+from app.services.new_job import Priority
 
 router = APIRouter(prefix="/api/jobs")
 
 
-class CancelBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class CancelBody(Body):
     save: bool = True
 
 
-class PriorityBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    priority: Literal["urgent", "high", "normal", "low"]
+class PriorityBody(Body):
+    priority: Priority
 
 
-class MoveBody(BaseModel):
+class MoveBody(Body):
     """Before another job, or at a place (1 = next): one of the two."""
 
-    model_config = ConfigDict(extra="forbid")
     before: int | None = Field(None, ge=1, le=2**53)
     position: int | None = Field(None, ge=1, le=2**53)
 
 
-class CloneBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    config: dict[str, Any] = {}
+class CloneBody(Body):
+    config: dict[str, Any] = Field(default_factory=dict)
 
 
 @router.post("", status_code=201)

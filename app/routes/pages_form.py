@@ -68,22 +68,23 @@ def read_form(data: Mapping[str, Any]) -> dict[str, str]:
 def to_body(form: Mapping[str, str]) -> dict[str, Any]:
     """The body of `POST /api/jobs` that the form stands for."""
     config = {name: _value(name, form[name]) for name in CONFIG_FIELDS}
-    body: dict[str, Any] = {name: form[name] or None for name in JOB_FIELDS}
+    body: dict[str, Any] = {name: form[name] or None for name in JOB_FIELDS} | {"retries": _number(form["retries"])}
     # An empty model or dataset must be answered as such, not as a field that is not there.
     body |= _asked_of_lane(form) | _asked_of_clock(form)
-    return body | {"model": form["model"], "dataset_id": form["dataset_id"], "config": config}
+    return body | {"model": form["model"], "dataset_id": _number(form["dataset_id"]), "config": config}
 
 
 def _asked_of_lane(form: Mapping[str, str]) -> dict[str, Any]:
     needs: dict[str, Any] = {name: form[f"needs_{name}"] or None for name in NEED_FIELDS}
     needs["labels"] = [one.strip() for one in form["needs_labels"].split(",") if one.strip()]
-    return {"needs": {name: value for name, value in needs.items() if value}}
+    needs["gpus"] = _number(form["needs_gpus"])
+    return {"needs": {name: value for name, value in needs.items() if value not in (None, "", [])}}
 
 
 def _asked_of_clock(form: Mapping[str, str]) -> dict[str, Any]:
     names = form["depends_on"].replace(",", " ").split()
     return {
-        "depends_on": [name.removeprefix("#") for name in names],
+        "depends_on": [_number(name.removeprefix("#")) for name in names],
         "start_after": _moment(form["start_after"], form["zone"]),
         "max_duration_s": _seconds(form["max_hours"]),
     }
@@ -114,7 +115,16 @@ def _value(name: str, text: str) -> Any:
         return None
     if name in CHECKS:
         return text == "true"
-    return int(text) if name in AUTO_FIELDS and text.isascii() and text.isdigit() else text
+    return _number(text)
+
+
+def _number(text: str) -> Any:
+    """A number where it is one, else the text, which the service refuses in words."""
+    try:
+        number = float(text)
+        return int(text) if text.isascii() and text.isdigit() else int(number) if number.is_integer() else number
+    except (ValueError, OverflowError):
+        return text
 
 
 def sort_errors(detail: Iterable[Mapping[str, str]], form: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -12,14 +12,14 @@ import msgspec
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from app.analysis import Analysis
 from app.conversations.rewriting import Asked
 from app.db import Database, DatabaseDep
 from app.errors import Conflict, WrongInput
 from app.routes.params import Cursor, JsonBody, Limit, StorageDep
-from app.schemas import field_errors
+from app.schemas import Body, field_errors
 from app.services import datasets, versions
 from app.space import Disk
 from app.storage import PART, Storage
@@ -30,10 +30,9 @@ SMALL = 4 * 2**20
 SMALL_WAIT_S = 5.0
 
 
-class NewVersion(BaseModel):
+class NewVersion(Body):
     """Kinds of findings whose lines are left out, and kinds that are repaired."""
 
-    model_config = ConfigDict(extra="forbid")
     exclude: list[str] = Field(default_factory=list, max_length=100)
     repair: list[str] = Field(default_factory=list, max_length=100)
     name: str | None = Field(None, max_length=200)

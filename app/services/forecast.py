@@ -51,7 +51,7 @@ class _Waiting:
 
     id: int
     rank: int
-    needs: dict[str, Any] | None
+    lanes: list[int]  # those that fit
     depends_on: list[int]
     earliest: float
     seconds: float | None
@@ -61,18 +61,17 @@ class _Waiting:
 class _Play:
     """Lanes that become free, jobs that may start, and what came of it."""
 
-    lanes: list[tuple[Lane, str]]
     free: list[float]
     opening: Opening
     ends: dict[int, float | None]
-    spans: dict[int, Span] = field(default_factory=dict)
+    starts: dict[int, float | None] = field(default_factory=dict)
     later: list[tuple[float, int, _Waiting]] = field(default_factory=list)
     after: dict[int, list[_Waiting]] = field(default_factory=lambda: defaultdict(list))
     freed: deque[_Waiting] = field(default_factory=deque)
 
     def offer(self, job: _Waiting) -> None:
         """The next job in order, and those that waited for it alone."""
-        self.freed.append(job)
+        self._offer(job)
         self._drain()
 
     def _drain(self) -> None:
@@ -107,8 +106,7 @@ class _Play:
 
     def _lane(self, job: _Waiting) -> int | None:
         """The lane that is free first of those that fit."""
-        fitting = [i for i, (lane, name) in enumerate(self.lanes) if fits(job.needs, lane, name)]
-        return min(fitting, key=lambda i: self.free[i], default=None)
+        return min(job.lanes, key=self.free.__getitem__, default=None)
 
     def _place(self, job: _Waiting) -> None:
         lane = self._lane(job)
@@ -131,8 +129,7 @@ class _Play:
         return opened.timestamp() if opened is not None else None
 
     def _settle(self, job: _Waiting, start: float | None, end: float | None) -> None:
-        self.spans[job.id] = (_moment(start), _moment(end))
-        self.ends[job.id] = end
+        self.starts[job.id], self.ends[job.id] = start, end
         self.freed.extend(self.after.pop(job.id, ()))
 
 
@@ -168,15 +165,15 @@ def _play(
     ends = {job.id or 0: end_of_held(job, typical) for job in held}
     busy = {job.lane_id: ends[job.id or 0] for job in held}
     free = [max(now, float("inf") if (end := busy.get(lane.id, now)) is None else end) for lane, _ in lanes]
-    play = _Play(lanes, free, opened, dict(ends))
+    play = _Play(free, opened, dict(ends))
     left = set(wanted)
-    for job in _queue(session, typical, now):
+    for job in _queue(session, lanes, typical, now):
         play.offer(_known(session, job, play))
         left.discard(job.id)
         if not left and not play.later and not play.after:
             break
     play.finish()
-    return {number: play.spans[number] for number in wanted if number in play.spans}
+    return {one: (_moment(play.starts[one]), _moment(play.ends[one])) for one in wanted if one in play.starts}
 
 
 def _known(session: Session, job: _Waiting, play: _Play) -> _Waiting:
@@ -190,7 +187,7 @@ def _known(session: Session, job: _Waiting, play: _Play) -> _Waiting:
     return job
 
 
-def _queue(session: Session, typical: float | None, now: float) -> Iterator[_Waiting]:
+def _queue(session: Session, lanes: list[tuple[Lane, str]], typical: float | None, now: float) -> Iterator[_Waiting]:
     """The first queued jobs, next first, read as plain columns."""
     query = (
         select_columns(
@@ -209,10 +206,15 @@ def _queue(session: Session, typical: float | None, now: float) -> Iterator[_Wai
     )
     session.flush()
     rows = session.connection().execute(query)
+    fitting: dict[str | None, list[int]] = {}
     for rank, (number, needs, depends, after, seconds, most, step, steps) in enumerate(rows):
+        if needs not in fitting:
+            asked = json.loads(needs) if needs else None
+            fitting[needs] = [place for place, (lane, name) in enumerate(lanes) if fits(asked, lane, name)]
         earliest = max(now, after.timestamp()) if after else now
         left = remaining(seconds or typical, most, step, steps)
-        yield _Waiting(number, rank, json.loads(needs) if needs else None, json.loads(depends), earliest, left)
+        others = [] if depends == waiting.NO_JOBS else json.loads(depends)
+        yield _Waiting(number, rank, fitting[needs], others, earliest, left)
 
 
 def remaining(seconds: float | None, most: float | None, step: int, num_steps: int | None) -> float | None:

@@ -1,7 +1,7 @@
 """Jobs: made, listed, shown. What people ask of a job is in `control`, what workers report in `attempts`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from sqlalchemy import func
@@ -16,10 +16,10 @@ from app.schemas import TrainingConfig, field_errors, read_config
 from app.services import events, forecast, ids, parents, places, waiting
 from app.services.base_models import BaseModels
 from app.services.known import Known
-from app.services.new_job import NewJob
+from app.services.new_job import NewJob, Priority
 from app.services.trashed import refuse_trashed, shown
 
-PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
+PRIORITY_NAMES: dict[int, Priority] = {PRIORITIES[name]: name for name in get_args(Priority)}
 NOT_YET = {
     "recipe": "recipes",
 }

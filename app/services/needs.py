@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator
 from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.models import Lane, Node
+from app.schemas import Body
 
 SILENT_AFTER_S = 15.0
 # As cards are sold: 24 GB are 24,000,000,000 bytes, which a card of 24,564 MiB has.
@@ -35,10 +36,8 @@ def as_moment(value: Any) -> datetime:
 Moment = Annotated[datetime, BeforeValidator(as_moment)]
 
 
-class Needs(BaseModel):
+class Needs(Body):
     """`needs` of a new job: so many GPUs in one lane, bytes of each, labels, and a node by its name."""
-
-    model_config = ConfigDict(extra="forbid")
 
     gpus: int | None = Field(None, ge=0, le=64)
     memory: int | None = Field(None, ge=1, le=2**53)
@@ -48,8 +47,10 @@ class Needs(BaseModel):
     @field_validator("memory", mode="before")
     @classmethod
     def _as_bytes(cls, value: Any) -> Any:
-        if not isinstance(value, str) or value.strip().isdigit():
+        if not isinstance(value, str):
             return value
+        if value.strip().isascii() and value.strip().isdigit():
+            return int(value[:30])
         if (found := AMOUNT.fullmatch(value)) is None or found[2].lower() not in UNITS:
             raise ValueError('must be bytes, or an amount such as "24 GB"')
         return round(float(found[1]) * UNITS[found[2].lower()])

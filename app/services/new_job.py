@@ -2,33 +2,31 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from app.schemas import Body
 from app.services.needs import Moment, Needs
 
+Priority = Literal["urgent", "high", "normal", "low"]
 JobId = Annotated[int, Field(ge=1, le=2**53)]
 
 
-class Mixed(BaseModel):
+class Mixed(Body):
     """A dataset of a mixture: an epoch has `weight` draws for each of its examples."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: int = Field(ge=1, le=2**53)
     weight: float = Field(1.0, gt=0, le=100, allow_inf_nan=False)
 
 
-class NewJob(BaseModel):
+class NewJob(Body):
     """The body of `POST /api/jobs`; of `datasets` the first stands for the job where one name is shown."""
-
-    model_config = ConfigDict(extra="forbid")
 
     dataset_id: int = Field(ge=1, le=2**53)
     datasets: list[Mixed] | None = Field(None, min_length=1, max_length=50)
     model: str = Field(min_length=1, max_length=500)
     name: str | None = Field(None, max_length=200)
     config: dict[str, Any] = Field(default_factory=dict)
-    priority: Literal["urgent", "high", "normal", "low"] = "normal"
+    priority: Priority = "normal"
     retries: int = Field(5, ge=0, le=100)
     kind: Literal["train"] = "train"
     from_adapter: int | None = Field(None, ge=1, le=2**53)

@@ -1,39 +1,48 @@
 """Whether lanes may claim now: a person may pause the whole queue, and there may be quiet hours."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from sqlmodel import Session
 
 from app.columns import utc_now
 from app.hub import iso
+from app.schemas import Body
 from app.services import settings
 
 QUEUE = "queue"
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-CLOCK = r"^([01]\d|2[0-3]):[0-5]\d$"
+CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
-class QuietHours(BaseModel):
+def _is_clock(value: str) -> str:
+    if not CLOCK.fullmatch(value):
+        raise ValueError('must be a time of day such as "22:00"')
+    return value
+
+
+TimeOfDay = Annotated[str, AfterValidator(_is_clock)]
+
+
+class QuietHours(Body):
     """From one time of day to another, which may lie on the next day; `days` are those on which they begin."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
     days: list[Day] = Field(default_factory=lambda: list(DAYS), min_length=1, max_length=7)
-    begin: str = Field(alias="from", pattern=CLOCK)
-    end: str = Field(alias="to", pattern=CLOCK)
+    begin: TimeOfDay = Field(alias="from")
+    end: TimeOfDay = Field(alias="to")
     time_zone: str | None = Field(None, max_length=100)  # None: that of the machine of the control center
 
     @field_validator("time_zone")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
         try:
-            return value and ZoneInfo(value).key
+            return ZoneInfo(value).key if value else None
         except (KeyError, ValueError, OSError):
             raise ValueError("is not a time zone such as Europe/Paris") from None
 
@@ -42,20 +51,25 @@ class QuietHours(BaseModel):
         zone = ZoneInfo(self.time_zone) if self.time_zone else None
         here = at.astimezone(zone)
         for day in (here.date(), here.date() - timedelta(days=1)):
-            begin, end = self._on(day)
-            if DAYS[day.weekday()] in self.days and begin <= here.replace(tzinfo=None) < end:
-                return end.replace(tzinfo=zone) if zone else end.astimezone()
+            begin, end = self._on(day, zone)
+            # Compared in UTC: two times of one zone are compared by what the clock shows, which it may show twice.
+            if DAYS[day.weekday()] in self.days and begin <= at.astimezone(UTC) < end:
+                return end.astimezone(zone)
         return None
 
-    def _on(self, day: date) -> tuple[datetime, datetime]:
-        begin, end = time.fromisoformat(self.begin), time.fromisoformat(self.end)
-        return datetime.combine(day, begin), datetime.combine(day + timedelta(days=end <= begin), end)
+    def _on(self, day: date, zone: ZoneInfo | None) -> tuple[datetime, datetime]:
+        """In UTC. Where clocks show a time twice, the hours begin at the first and end at the second."""
+        first, last = time.fromisoformat(self.begin), time.fromisoformat(self.end)
+        begin, end = datetime.combine(day, first), datetime.combine(day + timedelta(days=last <= first), last)
+        return _in_utc(begin, zone), max(_in_utc(end.replace(fold=fold), zone) for fold in (0, 1))
 
 
-class Change(BaseModel):
+def _in_utc(shown: datetime, zone: ZoneInfo | None) -> datetime:
+    return (shown.replace(tzinfo=zone) if zone else shown).astimezone(UTC)
+
+
+class Change(Body):
     """The body of `PUT /api/queue`; what is left out stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     paused: bool | None = None
     quiet_hours: list[QuietHours] | None = Field(None, max_length=50)

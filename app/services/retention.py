@@ -3,22 +3,20 @@
 from datetime import timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.errors import WrongInput
 from app.models import ENDED, Checkpoint, Job, Setting
-from app.schemas import field_errors
+from app.schemas import Body, field_errors
 
 NAME = "retention"
 LONGEST_DAYS = 36_500
 
 
-class Retention(BaseModel):
+class Retention(Body):
     """Null keeps for ever. Adapters and datasets never go by themselves."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     max_age_days: float | None = Field(None, gt=0, le=LONGEST_DAYS)
     max_bytes: int | None = Field(None, ge=0, le=2**62)
