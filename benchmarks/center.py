@@ -23,6 +23,8 @@ from benchmarks.table import Row, row
 ROOT = Path(__file__).resolve().parents[1]
 TINY = "tiny-qwen3-vl"
 # While thousands of streams are opened the lane by hand says nothing: its job must not be taken from it.
+# The control center may have another interpreter than this script, which needs one that has the peers.
+PYTHON = os.environ.get("CENTER_PYTHON", sys.executable)
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TRAINCTL_LEASE_S": "3600"}
 
 
@@ -72,7 +74,7 @@ def started(command: str, data_dir: Path) -> Iterator[Center]:
     port = free_port()
     began = time.monotonic()
     hub = ["--no-hub"] if command == "up" else []
-    line = [sys.executable, "-m", "app.cli", command, "--data-dir", str(data_dir), "--port", str(port), *hub]
+    line = [PYTHON, "-m", "app.cli", command, "--data-dir", str(data_dir), "--port", str(port), *hub]
     process = subprocess.Popen(line, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: answers(port) or process.poll() is not None, 120)

@@ -17,6 +17,7 @@ from worker.trainer.commands import Commands
 from worker.trainer.events import EventLog, without_nan
 from worker.trainer.faults import Interrupted, JobFailed
 from worker.trainer.job import Job
+from worker.trainer.quick_import import import_bitsandbytes
 
 # The trainer never asks the network: a wrong path would otherwise be looked up on the hub for minutes.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "true"}
@@ -47,6 +48,7 @@ def work(values: dict[str, Any], folder: Path, events: EventLog) -> dict[str, An
     if spec.model != TINY_MODEL:
         check_base_model(Path(spec.model_path), spec.model)
     commands.poll()
+    import_bitsandbytes()
     from worker.trainer.run import train  # seconds of imports, after the first event
 
     ended = train(Job(spec, folder, events, commands))
