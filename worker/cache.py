@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from worker.client import FileSpec
 from worker.files import holds, read_json, write_json
+from worker.messages import FileSpec
 
 log = logging.getLogger("worker.cache")
 

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
-from pydantic import BaseModel
 
 from worker.files import Part
+from worker.messages import BeatReply, Claim, DatasetSpec, FileSpec, NodeReply
 
 UNKNOWN, FORBIDDEN_BY_STATE = 404, 409
 FENCED = "fenced"
@@ -32,71 +32,6 @@ class Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
         self.status, self.message = status, message
-
-
-class FileSpec(BaseModel):
-    """One file by its path below a job directory."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-class DatasetSpec(BaseModel):
-    id: int
-    name: str
-    sha256: str
-    size: int
-    weight: float | None = None  # in a mixture: draws of an epoch for each example
-
-
-class ResumePoint(BaseModel):
-    """The checkpoint to go on from: it was written by `attempt`, its folder is `path`."""
-
-    attempt: int
-    step: int
-    path: str
-    files: list[FileSpec]
-
-
-class ParentAdapter(BaseModel):
-    """The adapter that a job goes on from; `sha256` is its weights'."""
-
-    id: int
-    name: str
-    sha256: str | None = None
-    files: list[FileSpec]
-
-
-class Claim(BaseModel):
-    """A job given to this lane, for as long as no other claim of it is made."""
-
-    job_id: int
-    attempt: int
-    claim_token: str
-    name: str
-    kind: str = "train"
-    model: str
-    config: dict[str, Any]
-    dataset: DatasetSpec
-    mixture: list[DatasetSpec] = []
-    validation_dataset: DatasetSpec | None = None
-    from_adapter: ParentAdapter | None = None
-    resume: ResumePoint | None = None
-    lease_s: float = 60.0
-
-
-class BeatReply(BaseModel):
-    commands: list[str] = []
-    mark: int = 0
-    seq: int = 0
-
-
-class NodeReply(BaseModel):
-    """`drain`: a person wants this node to take no more jobs. `busy`: the lane holds one."""
-
-    drain: bool = False
-    busy: bool = False
 
 
 def nothing() -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from worker.client import FileSpec
 from worker.faults import RETRIED, Evidence, PreparationFailed, explain_exit, explain_said
 from worker.files import read_json
+from worker.messages import FileSpec
 
 # What an attempt becomes when its trainer is gone and this was asked for.
 ENDS_AS = {"stop": "cancelled", "cancel": "cancelled", "pause": "paused", "release": "released"}

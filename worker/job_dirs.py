@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker.client import Claim
 from worker.files import read_json, write_json
+from worker.messages import Claim
 
 # What takes space; the control center has it all once an attempt was ended or taken away.
 HEAVY = ("checkpoints", "adapter", "resume", "commands", "outgoing")

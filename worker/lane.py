@@ -9,10 +9,11 @@ from pathlib import Path
 
 from app.config import Settings
 from app.gpus import Gpu
-from worker.client import FORBIDDEN_BY_STATE, UNKNOWN, Claim, Client, Refused, ServerAway
+from worker.client import FORBIDDEN_BY_STATE, UNKNOWN, Client, Refused, ServerAway
 from worker.ending import failed
 from worker.faults import worker_fault
 from worker.job_dirs import prune
+from worker.messages import Claim
 from worker.node import describe_node
 from worker.process import end_strangers
 from worker.supervise import Bench, supervise

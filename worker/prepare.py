@@ -17,9 +17,10 @@ from app.processes import die_with_parent, with_repository
 from app.schemas import JobSpec, Source, read_config
 from worker.base_models import BaseModel, resolve
 from worker.cache import Cache
-from worker.client import Claim, DatasetSpec, FileSpec, JobClient, Refused, ServerAway
+from worker.client import JobClient, Refused, ServerAway
 from worker.faults import PreparationFailed, checkpoint_broken, disk_full
 from worker.files import WrongBytes, holds, link_or_copy, write_json
+from worker.messages import Claim, DatasetSpec, FileSpec
 
 Report = Callable[[str, str], None]
 

@@ -5,7 +5,8 @@ import time
 
 from pydantic import ValidationError
 
-from worker.client import FileSpec, JobClient, Pause, Refused, ServerAway
+from worker.client import JobClient, Pause, Refused, ServerAway
+from worker.messages import FileSpec
 from worker.spool import BATCH, Event, Spool
 from worker.uploads import Bundle, Uploader
 

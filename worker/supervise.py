@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from app.config import Settings
 from worker.cache import Cache
-from worker.client import Claim, Client, Fenced, Pause, Refused, ServerAway
+from worker.client import Client, Fenced, Pause, Refused, ServerAway
 from worker.ending import BAD, ENDS_AS, Ending, adapter_files, describe, failed, has_ended, read_ending, unprepared
 from worker.faults import Evidence, PreparationFailed, last_lines
 from worker.job_dirs import close_job, make_job_dir, open_spools, shed
 from worker.kernel import Kernel
+from worker.messages import Claim
 from worker.prepare import Abandoned, Preparation
 from worker.process import LOG_NAME, TrainerProcess, ask, trainer_environment
 from worker.reporter import ERRANDS, Reporter, send_earlier

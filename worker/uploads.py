@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.client import Fenced, FileSpec, JobClient, Refused, ServerAway
+from worker.client import Fenced, JobClient, Refused, ServerAway
 from worker.files import link_or_copy
+from worker.messages import FileSpec
 
 log = logging.getLogger("worker.uploads")
 

@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from app.conversations.lints.kinds import KINDS
+from app.conversations.lints.kinds import KINDS, SEVERITIES
 from app.conversations.rewriting import OF_THE_FILE, REPAIRABLE
 from app.templating import kind_word, number, percent
 
 MOST_BARS = 8
-SEVERITIES = ("error", "warning", "note")
 FIGURES = {
     "turns": "Turns",
     "tokens": "Tokens",

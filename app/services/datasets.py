@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from sqlmodel import Session, col, delete, select
 
 from app.conversations.containers.reading import Reading
-from app.conversations.lints.kinds import KINDS
+from app.conversations.lints.kinds import KINDS, SEVERITIES
 from app.errors import Conflict, NotFound, wrong_field
 from app.hub import iso
 from app.models import ENDED, Dataset, Finding, Job
@@ -139,8 +139,12 @@ def _first_reasons(session: Session, dataset: Dataset) -> str:
 def findings(
     session: Session, dataset_id: int, kind: str | None, severity: str | None, limit: int, after: int | None
 ) -> list[Finding]:
-    """Findings in the order of their lines."""
+    """Findings in the order of their lines; raises `WrongInput` for a kind or a severity that does not exist."""
     get(session, dataset_id)
+    if kind is not None and kind not in KINDS:
+        raise wrong_field("kind", f"is no kind of finding; there are {', '.join(sorted(KINDS))}")
+    if severity is not None and severity not in SEVERITIES:
+        raise wrong_field("severity", "must be error, warning or note")
     query = select(Finding).where(Finding.dataset_id == dataset_id).order_by(col(Finding.id)).limit(limit)
     if kind is not None:
         query = query.where(Finding.kind == kind)

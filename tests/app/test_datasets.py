@@ -97,6 +97,14 @@ def test_findings_name_line_and_field_and_can_be_paged(center: Center) -> None:
     assert center.get(f"/api/datasets/{dataset['id']}/findings?severity=note").json()["items"] == []
 
 
+@pytest.mark.parametrize(("query", "named"), [("kind=bare_counts", "bare_count"), ("severity=bad", "warning")])
+def test_a_kind_or_severity_that_does_not_exist_is_said_not_answered_with_nothing(
+    center: Center, query: str, named: str
+) -> None:
+    answer = center.get(f"/api/datasets/{center.upload(GOOD)['id']}/findings?{query}")
+    assert answer.status_code == 422 and named in answer.json()["error"]["message"]
+
+
 def test_a_record_shows_the_tokens_that_are_trained(center: Center) -> None:
     dataset = center.upload(jsonl(record("Where?", {"city": "Zürich", "n": [1, 2.50]}), {"messages": 1}))
     shown = center.get(f"/api/datasets/{dataset['id']}/records/1").json()

@@ -60,6 +60,26 @@ def test_a_body_of_another_shape_is_refused(center: Center, body: object) -> Non
     assert center.post("/api/jobs", json=body).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"retries": True}, "retries: must be a whole number"),
+        ({"retries": "5"}, "retries: must be a whole number"),
+        ({"depends_on": [True]}, "depends_on.0: must be a whole number"),
+        ({"max_duration_s": "60"}, "max_duration_s: must be a number"),
+        ({"config": {"epochs": True}}, "config.epochs: must be a number"),
+        ({"config": {"max_steps": "7"}}, "config.max_steps: must be a whole number"),
+        ({"config": {"use_qlora": 1}}, "config.use_qlora: must be true or false"),
+        ({"needs": 3}, "needs: must be an object"),
+        ({"datasets": []}, "datasets: must have at least 1 entries"),
+    ],
+)
+def test_what_is_no_number_is_not_taken_for_one(center: Center, body: dict[str, object], said: str) -> None:
+    whole = {"dataset_id": center.upload(rows(3))["id"], "model": "tiny-qwen3-vl"} | body
+    answer = center.post("/api/jobs", json=whole)
+    assert answer.status_code == 422 and said in answer.json()["error"]["message"]
+
+
 def test_a_body_that_is_no_json_is_refused(center: Center) -> None:
     answer = center.client.post(
         "/api/jobs", headers=center.headers | {"Content-Type": "application/json"}, content=b"{x"

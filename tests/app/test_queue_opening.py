@@ -29,6 +29,11 @@ def quiet(at: str, **hours: object) -> str | None:
         ("2026-01-05T03:00Z", {"days": ["mon"]}, None),
         ("2026-01-05T12:00Z", {"from": "00:00", "to": "00:00"}, "Mon 23:00"),
         ("2026-01-05T12:00Z", {"from": "12:00", "to": "14:00"}, "Mon 13:00"),
+        # Half past two comes twice when the clocks go back, and ends a night once, the second time.
+        ("2026-10-25T00:45Z", {"to": "02:30"}, "Sun 01:30"),
+        ("2026-10-25T01:15Z", {"to": "02:30"}, "Sun 01:30"),
+        ("2026-10-25T01:40Z", {"to": "02:30"}, None),
+        ("2026-03-29T00:45Z", {"to": "02:30"}, "Sun 01:30"),
     ],
 )
 def test_quiet_hours_are_those_of_their_zone_and_their_days(at: str, hours: dict[str, object], until: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.worker.fake_server import sha256
 from worker import cache as cache_module
 from worker.cache import Cache
-from worker.client import FileSpec
+from worker.messages import FileSpec
 
 
 def put(cache: Cache, text: str, used: int) -> Path:

@@ -4,7 +4,8 @@ import pytest
 
 from app.config import Settings
 from tests.worker.fake_server import FakeServer
-from worker.client import Claim, Client, Fenced, JobClient, Pause, Refused, ServerAway
+from worker.client import Client, Fenced, JobClient, Pause, Refused, ServerAway
+from worker.messages import Claim
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from tests.worker.fake_server import FakeServer
 from worker import hub, prepare
 from worker.base_models import BaseModel
 from worker.cache import Cache
-from worker.client import Claim, Client
+from worker.client import Client
 from worker.faults import PreparationFailed
+from worker.messages import Claim
 from worker.prepare import Preparation
 
 

@@ -10,9 +10,9 @@ import pytest
 from app.errors import WrongInput
 from tests.factories import make_model
 from tests.worker.fake_server import FakeServer, sha256
-from worker.client import FileSpec
 from worker.files import Part
 from worker.flags import read_flags
+from worker.messages import FileSpec
 from worker.supervise import Bench, supervise
 
 MakeBench = Callable[..., Bench]

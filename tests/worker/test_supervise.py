@@ -10,7 +10,7 @@ import pytest
 from tests.worker.conftest import until
 from tests.worker.fake_server import DATA, FakeServer, sha256
 from worker import supervise as supervise_module
-from worker.client import Claim
+from worker.messages import Claim
 from worker.supervise import Bench, supervise
 
 MakeBench = Callable[..., Bench]

@@ -11,6 +11,7 @@ class Kind(NamedTuple):
     advice: str
 
 
+SEVERITIES = ("error", "warning", "note")
 KINDS: dict[str, Kind] = {
     "not_json": Kind("error", "The line cannot be read.", "Write one JSON object a line; export the file anew."),
     "wrong_shape": Kind("error", "The line holds no conversation.", "Bring it into one of the known shapes."),
