@@ -48,6 +48,7 @@ def up(
     port: Port = None,
     model_root: ModelRoot = None,
     default_model: Annotated[str | None, typer.Option(help="The base model of the inbox and of the form.")] = None,
+    default_recipe: Annotated[str | None, typer.Option(help="The recipe of the inbox and of the form.")] = None,
     inbox: Annotated[
         Path | None, typer.Option(help="A folder whose files are trained; DATA_DIR/inbox unless given.")
     ] = None,
@@ -69,6 +70,7 @@ def up(
         port=port,
         model_roots=_roots(model_root),
         default_model=default_model,
+        default_recipe=default_recipe,
         inbox=inbox,
         hub=hub,
         allowed_hosts=allowed_hosts,

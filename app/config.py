@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     hub: bool = Field(True, description="whether base models may be downloaded from the Hugging Face Hub")
     model_roots: str = Field("", description=f"folders with base models, separated by {os.pathsep!r}")
     default_model: str | None = Field(None, description="the base model of the inbox, which the form proposes too")
+    default_recipe: str | None = Field(None, description="the recipe of the inbox, which the form proposes too")
     inbox: Path | None = Field(
         None, description="folder whose files are trained; `inbox` in the data directory unless given"
     )

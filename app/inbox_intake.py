@@ -206,5 +206,5 @@ class Intake:
 
     def _body(self, sidecar: Sidecar) -> dict[str, Any]:
         """The job's body but for its dataset."""
-        default = {"model": self._models.default} if self._models.default else {}
-        return default | sidecar.body
+        default = {"model": self._models.default, "recipe": self._settings.default_recipe}
+        return {name: value for name, value in default.items() if value} | sidecar.body

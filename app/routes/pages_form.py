@@ -13,6 +13,7 @@ NEED_FIELDS = ("gpus", "memory", "labels", "node")
 SCHEDULE_FIELDS = {"depends_on": "", "start_after": "", "zone": "", "max_hours": ""} | {
     f"needs_{name}": "" for name in NEED_FIELDS
 }
+RECIPE_FIELD = {"recipe_name": ""}  # what the settings are called when they are kept; no part of a job
 FIELD_OF = {"max_duration_s": "max_hours"} | {f"needs.{name}": f"needs_{name}" for name in NEED_FIELDS}
 AUTO_FIELDS = ("row_tokens", "checkpointed_layers", "eval_steps", "save_steps", "sample_steps")
 CHECKS = ("use_qlora", "use_rslora", "keep_best", "validation_leak_free")
@@ -45,7 +46,14 @@ def blank(model: str, dataset_id: int | None, source: Mapping[str, Any] | None =
     source = source or {}
     values = TrainingConfig().model_dump() | source.get("config", {})
     form = {name: as_text(values[name]) for name in CONFIG_FIELDS}
-    return JOB_FIELDS | SCHEDULE_FIELDS | form | _schedule(source) | {"model": model, "dataset_id": as_text(dataset_id)}
+    return (
+        JOB_FIELDS
+        | SCHEDULE_FIELDS
+        | RECIPE_FIELD
+        | form
+        | _schedule(source)
+        | {"model": model, "dataset_id": as_text(dataset_id)}
+    )
 
 
 def _schedule(source: Mapping[str, Any]) -> dict[str, str]:
@@ -61,7 +69,7 @@ def _schedule(source: Mapping[str, Any]) -> dict[str, str]:
 
 def read_form(data: Mapping[str, Any]) -> dict[str, str]:
     """What was sent, with every field there; a box that is not ticked is not sent."""
-    names = [*JOB_FIELDS, *SCHEDULE_FIELDS, *CONFIG_FIELDS]
+    names = [*JOB_FIELDS, *SCHEDULE_FIELDS, *RECIPE_FIELD, *CONFIG_FIELDS]
     return {name: str(data.get(name, "false" if name in CHECKS else "")).strip() for name in names}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
@@ -16,7 +17,7 @@ from app.routes import pages_data as data
 from app.routes import pages_form
 from app.routes.params import ModelsDep, Who
 from app.schemas import TINY_MODEL
-from app.services import estimates, jobs
+from app.services import estimates, jobs, recipes
 from app.services.base_models import BaseModels
 from app.templating import render
 
@@ -37,16 +38,46 @@ RepeatedJob = Annotated[int | None, Query(alias="from")]
 
 @router.get("/new")
 def show_form(
-    request: Request, database: DatabaseDep, models: ModelsDep, dataset: int | None = None, repeat: RepeatedJob = None
+    request: Request,
+    database: DatabaseDep,
+    models: ModelsDep,
+    dataset: int | None = None,
+    repeat: RepeatedJob = None,
+    recipe: str | None = None,
 ) -> HTMLResponse:
-    """The form: empty, for one dataset, or with the settings of another job."""
+    """The form: empty, for one dataset, with the settings of another job, or with those of a recipe."""
     with database.read() as session:
         source = jobs.get(session, repeat) if repeat is not None else None
         usable = _usable(session)
         dataset_id = source.dataset_id if source else dataset or (usable[0]["id"] if usable else None)
         model = source.model if source else models.default or TINY_MODEL
-        form = pages_form.blank(model, dataset_id, jobs.view(session, source) if source else None)
+        if source is None and recipe is None and (usual := request.app.state.settings.default_recipe):
+            recipe = usual if usual in recipes.names(session) else None
+        settings = jobs.view(session, source) if source else recipes.view(session, recipe) if recipe else None
+        form = pages_form.blank(model, dataset_id, settings) | {"recipe_name": recipe or ""}
         return _form_page(request, session, models, form, {}, [])
+
+
+@router.post("/_recipe", response_model=None)
+async def save_recipe(request: Request, database: DatabaseDep, models: ModelsDep, who: Who) -> Response:
+    """Keep the training settings of the form under a name, which the form then starts from."""
+    async with request.form() as sent:
+        form, name = pages_form.read_form(sent), str(sent.get("recipe_name", "")).strip()
+    return await to_thread.run_sync(_save_recipe, request, database, models, who, form | {"recipe_name": name})
+
+
+def _save_recipe(request: Request, database: Database, models: BaseModels, who: str, form: dict[str, str]) -> Response:
+    name = form["recipe_name"]
+    config = recipes.of_job(pages_form.to_body(form)["config"])
+    try:
+        with database.write() as session:
+            recipes.save(session, name, {"config": config}, who)
+    except WrongInput as error:
+        detail = [one | {"field": "recipe_name"} if one["field"] == "name" else one for one in error.detail or []]
+        errors, problems = pages_form.sort_errors(detail, form)
+        with database.read() as session:
+            return _form_page(request, session, models, form, errors, problems, error.status_code)
+    return RedirectResponse(f"/jobs/new?{urlencode({'dataset': form['dataset_id'], 'recipe': name})}", 303)
 
 
 def _usable(session: Session) -> list[dict[str, Any]]:
@@ -69,6 +100,7 @@ def _form_page(
         "problems": problems or (["Change the fields marked below; everything else is kept."] if wrong else []),
         "datasets": views,
         "dataset_choices": [(one["id"], _choice(one)) for one in views],
+        "recipes": recipes.names(session),
         "models": models.names(),
         "hub": models.hub,
         "advanced_open": bool(set(wrong) & pages_form.FURTHER_FIELDS) or _differs(form, pages_form.FURTHER_FIELDS),

@@ -13,16 +13,13 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.hub import iso
 from app.models import PRIORITIES, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
-from app.services import events, forecast, ids, parents, places, waiting
+from app.services import events, forecast, ids, parents, places, recipes, waiting
 from app.services.base_models import BaseModels
 from app.services.known import Known
 from app.services.new_job import NewJob, Priority
 from app.services.trashed import refuse_trashed, shown
 
 PRIORITY_NAMES: dict[int, Priority] = {PRIORITIES[name]: name for name in get_args(Priority)}
-NOT_YET = {
-    "recipe": "recipes",
-}
 
 
 def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJob, TrainingConfig]:
@@ -30,14 +27,12 @@ def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJo
     if not isinstance(body, dict):
         raise WrongInput("The body must be a JSON object.", [{"field": "body", "message": "must be a JSON object"}])
     wrong: list[dict[str, str]] = []
-    known = {}
-    for key, value in body.items():
-        if key in NOT_YET and value is not None:
-            wrong.append(
-                {"field": key, "message": f"{NOT_YET[key]} is not supported by this version yet; leave it out"}
-            )
-        elif value is not None:
-            known[key] = value
+    known = {key: value for key, value in body.items() if value is not None}
+    if "recipe" in known and isinstance(known.get("config", {}), dict):
+        try:
+            known["config"] = recipes.config_of(session, known["recipe"]) | known.get("config", {})
+        except WrongInput as error:
+            wrong += error.detail
     new, config = None, None
     try:
         new = NewJob.model_validate(known)
@@ -99,7 +94,7 @@ def create(session: Session, new: NewJob, config: TrainingConfig, who: str) -> J
     )
     session.add(job)
     session.flush()
-    note(session, job, who, "create")
+    note(session, job, who, "create", {"recipe": new.recipe} if new.recipe else None)
     events.record_state(session, job, "Added to the queue")
     announce_queue(session, job)
     announce_work(session)

@@ -25,6 +25,7 @@ class NewJob(Body):
     datasets: list[Mixed] | None = Field(None, min_length=1, max_length=50)
     model: str = Field(min_length=1, max_length=500)
     name: str | None = Field(None, max_length=200)
+    recipe: str | None = Field(None, max_length=100)
     config: dict[str, Any] = Field(default_factory=dict)
     priority: Priority = "normal"
     retries: int = Field(5, ge=0, le=100)

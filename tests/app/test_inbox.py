@@ -34,6 +34,17 @@ def test_a_file_becomes_an_adapter_and_moves_to_the_archive_with_its_manifest(bo
     assert paper["taken_at"] < paper["ended_at"] and box.one()["adapter_id"] == 1
 
 
+def test_a_file_is_trained_by_a_recipe(box: Box) -> None:
+    for name, rank in (("night", 12), ("day", 6)):
+        body = {"config": {"lora_r": rank}}
+        box.center.client.put(f"/api/recipes/{name}", headers=box.center.headers, json=body)
+    box.inbox._intake._settings.default_recipe = "night"
+    box.drop("a.jsonl", rows(30), "model: tiny-qwen3-vl\n")
+    box.drop("b.jsonl", rows(31), "model: tiny-qwen3-vl\nrecipe: day\n")
+    box.step()
+    assert sorted(box.center.job(number)["config"]["lora_r"] for number in (1, 2)) == [6, 12]
+
+
 def test_a_file_is_taken_only_once_it_has_settled(center: Center) -> None:
     box = Box(center, settle_s=0.3)
     box.inbox.step()

@@ -38,13 +38,6 @@ def test_every_wrong_field_is_named_at_once(center: Center) -> None:
     assert fields(answer.json()) == wanted
 
 
-@pytest.mark.parametrize("key", ["recipe"])
-def test_what_is_not_built_yet_is_refused_by_name(center: Center, key: str) -> None:
-    dataset_id = center.upload(rows(3))["id"]
-    answer = center.post("/api/jobs", json={"dataset_id": dataset_id, "model": "tiny-qwen3-vl", key: 1})
-    assert answer.status_code == 422 and fields(answer.json()) == {key}
-
-
 @pytest.mark.parametrize(
     ("key", "value"), [("use_dora", True), ("neftune_alpha", 5), ("targets", "language+vision"), ("guardian", "act")]
 )

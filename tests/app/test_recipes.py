@@ -1,0 +1,83 @@
+"""Recipes: settings under a name that jobs, the form and the inbox start from."""
+
+import pytest
+from httpx import Response
+
+from app.config import Settings
+from app.routes import pages_form
+from tests.factories import Center, rows
+
+CHECK = {"config": {"lora_r": 8, "max_steps": 20}}
+
+
+def put(center: Center, name: str, body: object) -> Response:
+    return center.client.put(f"/api/recipes/{name}", headers=center.headers, json=body)
+
+
+def test_a_job_takes_the_settings_of_a_recipe_and_its_own_before_them(center: Center) -> None:
+    assert put(center, "small", CHECK).json()["config"] == CHECK["config"]
+    body = {"dataset_id": center.upload(rows(3))["id"], "model": "tiny-qwen3-vl", "recipe": "small"}
+    job = center.post("/api/jobs", json=body | {"config": {"max_steps": 7}}).json()
+    assert (job["config"]["lora_r"], job["config"]["max_steps"]) == (8, 7)
+    history = center.get(f"/api/jobs/{job['id']}/history").json()["items"]
+    assert history[0]["detail"] == {"recipe": "small"}
+    put(center, "small", {"config": {"lora_r": 16}})
+    assert center.get(f"/api/jobs/{job['id']}").json()["config"]["lora_r"] == 8
+    assert [one["name"] for one in center.get("/api/recipes").json()["items"]] == ["small"]
+
+
+def test_a_recipe_that_is_not_there_is_named_with_those_that_are(center: Center) -> None:
+    put(center, "small", CHECK)
+    body = {"dataset_id": center.upload(rows(3))["id"], "model": "tiny-qwen3-vl", "recipe": "smal"}
+    answer = center.post("/api/jobs", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"] == "recipe: names no recipe; there are small"
+    assert center.get("/api/recipes/smal").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "field"),
+    [
+        ("small", {"config": {"lora_rank": 8}}, "config.lora_rank"),
+        ("small", {"config": {"lora_r": 0}}, "config.lora_r"),
+        ("small", {"config": 3}, "config"),
+        ("small", {"settings": {}}, "settings"),
+        ("small", [], "body"),
+        (" small", CHECK, "name"),
+        ("x" * 101, CHECK, "name"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_its_field(center: Center, name: str, body: object, field: str) -> None:
+    answer = put(center, name, body)
+    assert answer.status_code == 422 and answer.json()["error"]["detail"][0]["field"] == field
+    assert center.get("/api/recipes").json()["items"] == []
+
+
+def test_a_recipe_is_removed_and_its_jobs_stay(center: Center) -> None:
+    put(center, "small", CHECK)
+    body = {"dataset_id": center.upload(rows(3))["id"], "model": "tiny-qwen3-vl", "recipe": "small"}
+    job_id = center.post("/api/jobs", json=body).json()["id"]
+    assert center.client.delete("/api/recipes/small", headers=center.headers).status_code == 204
+    assert center.client.delete("/api/recipes/small", headers=center.headers).status_code == 404
+    assert center.get(f"/api/jobs/{job_id}").json()["config"]["lora_r"] == 8
+
+
+def test_the_form_keeps_its_settings_as_a_recipe_and_starts_from_it(center: Center) -> None:
+    dataset_id = center.upload(rows(3))["id"]
+    default = center.client.get("/jobs/new", headers=center.headers).text
+    assert "Start from a recipe" not in default
+    form = pages_form.blank("tiny-qwen3-vl", dataset_id) | {"lora_r": "8", "recipe_name": "night"}
+    answer = center.client.post("/jobs/_recipe", headers=center.headers, data=form, follow_redirects=False)
+    assert answer.status_code == 303 and answer.headers["location"].endswith("recipe=night")
+    assert center.get("/api/recipes/night").json()["config"] == {"lora_r": 8}
+    page = center.client.get(answer.headers["location"], headers=center.headers).text
+    assert 'name="lora_r" value="8"' in page.replace("\n", " ") and "Start from a recipe" in page
+    wrong = center.client.post("/jobs/_recipe", headers=center.headers, data=form | {"recipe_name": ""})
+    assert wrong.status_code == 422 and "Must not be empty" in wrong.text
+
+
+def test_the_default_recipe_is_the_forms(center: Center, settings: Settings) -> None:
+    center.upload(rows(3))
+    put(center, "night", {"config": {"lora_r": 24}})
+    center.app.state.settings = settings.model_copy(update={"default_recipe": "night"})
+    assert 'value="24"' in center.client.get("/jobs/new", headers=center.headers).text
