@@ -77,6 +77,7 @@ class TrainingConfig(Body):
     validation_share: float = Field(0.01, ge=0, le=0.5)
     validation_count: int | None = Field(None, ge=0, le=10**9)
     validation_leak_free: bool = False
+    validation_stratified: bool = False
     validation_dataset_id: int | None = Field(None, ge=1, le=2**53)
     keep_checkpoints: int = Field(2, ge=1, le=1000)
     keep_best: bool = True

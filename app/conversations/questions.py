@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
 
+import msgspec
+
 from app.conversations.lints.columns import digest
 from app.conversations.lints.kinds import FRAME_SAMPLE, NEAR_SHARE
 from app.conversations.lints.near_duplicate import NUM_BANDS, bands, frame_of, triples
@@ -17,6 +19,24 @@ def question_groups(paths: Sequence[Path]) -> list[list[int]]:
     questions = list(chain.from_iterable(asked))
     numbers = iter(groups_of(questions, frame_of([one] for one in questions[:FRAME_SAMPLE])))
     return [list(islice(numbers, len(one))) for one in asked]
+
+
+def strata(path: Path) -> list[str]:
+    """For each valid record what its last answer is (a call, a JSON object, a list, text, …), with images or not."""
+    return [_stratum(conversation) for _, conversation in valid_conversations(path)]
+
+
+def _stratum(conversation: Conversation) -> str:
+    answer = next((turn for turn in reversed(conversation.turns) if turn.role == "assistant"), None)
+    kind = "none" if answer is None else "call" if answer.calls else _kind(answer.text)
+    return f"{kind}, with images" if conversation.images else kind
+
+
+def _kind(text: str) -> str:
+    try:
+        return type(msgspec.json.decode(text)).__name__
+    except msgspec.MsgspecError:
+        return "text"
 
 
 def groups_of(questions: Sequence[str], frame: frozenset[str]) -> list[int]:

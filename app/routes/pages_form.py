@@ -16,14 +16,15 @@ SCHEDULE_FIELDS = {"depends_on": "", "start_after": "", "zone": "", "max_hours":
 RECIPE_FIELD = {"recipe_name": ""}  # what the settings are called when they are kept; no part of a job
 FIELD_OF = {"max_duration_s": "max_hours"} | {f"needs.{name}": f"needs_{name}" for name in NEED_FIELDS}
 AUTO_FIELDS = ("row_tokens", "checkpointed_layers", "eval_steps", "save_steps", "sample_steps")
-CHECKS = ("use_qlora", "use_rslora", "keep_best", "validation_leak_free")
+CHECKS = ("use_qlora", "use_rslora", "keep_best", "validation_leak_free", "validation_stratified")
 MAIN_FIELDS = frozenset(
     "epochs max_steps learning_rate batch_size gradient_accumulation max_length lora_r lora_alpha lora_dropout "
     "use_qlora system_prompt".split()
 )
 FURTHER_FIELDS = frozenset(
     "scheduler warmup_ratio warmup_steps weight_decay max_grad_norm seed train_on truncation loss_mean use_rslora "
-    "min_pixels max_pixels validation_share validation_count validation_leak_free validation_dataset_id eval_steps "
+    "min_pixels max_pixels validation_share validation_count validation_leak_free "
+    "validation_stratified validation_dataset_id eval_steps "
     "early_stopping_evals sample_prompts sample_steps "
     "save_steps save_minutes keep_checkpoints keep_best row_tokens checkpointed_layers".split()
 )

@@ -1,7 +1,7 @@
 """Recipes: settings under a name that jobs, the form and the inbox start from."""
 
 import pytest
-from httpx import Response
+from httpx2 import Response
 
 from app.config import Settings
 from app.routes import pages_form

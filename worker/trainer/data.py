@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.conversations.questions import question_groups
+from app.conversations.questions import question_groups, strata
 from app.conversations.render import Renderer
 from app.conversations.split import choose_validation, draws, kept_aside
 from app.schemas import JobSpec
@@ -114,9 +114,10 @@ def _split(sources: list[Tokenized], paths: list[Path], spec: JobSpec) -> list[t
     if spec.validation_path or not any(wanted):
         return [([one for one in found.examples if one], []) for found in sources]
     groups = question_groups(paths) if config.validation_leak_free else [None] * len(paths)
+    kinds = [strata(path) if config.validation_stratified else None for path in paths]
     chosen = [
-        choose_validation(num_valid, num_wanted, config.seed, group)
-        for num_valid, num_wanted, group in zip(nums_valid, wanted, groups, strict=True)
+        choose_validation(num_valid, num_wanted, config.seed, group, kind)
+        for num_valid, num_wanted, group, kind in zip(nums_valid, wanted, groups, kinds, strict=True)
     ]
     held = {group[i] for (_, aside), group in zip(chosen, groups, strict=True) if group for i in aside}
     sides = []

@@ -14,7 +14,7 @@ FREE_TO_CHANGE = frozenset(
     "sample_steps keep_checkpoints keep_best guardian max_temperature validation_dataset_id".split()
 )
 # Left out where it has no effect, so that a checkpoint of before it was there still fits.
-NEWER = (("validation_leak_free", False),)
+NEWER = (("validation_leak_free", False), ("validation_stratified", False))
 
 
 def identity_of_job(spec: JobSpec, renderer: Renderer, num_train: int) -> dict[str, Any]:

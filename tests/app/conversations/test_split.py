@@ -1,8 +1,11 @@
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from app.conversations.questions import question_groups
+from app.conversations.questions import strata as kinds_of
 from app.conversations.split import choose_validation, kept_aside, split_validation
 from tests.factories import jsonl, record
 
@@ -42,6 +45,28 @@ def test_no_group_stands_on_both_sides() -> None:
     train, validation = choose_validation(300, 50, 1, groups)
     assert len(validation) == 50 and sorted(train + validation) == list(range(300))
     assert not {groups[i] for i in train} & {groups[i] for i in validation}
+
+
+def test_each_stratum_gives_its_part() -> None:
+    strata = ["text"] * 60 + ["dict"] * 30 + ["list"] * 10
+    train, validation = choose_validation(100, 20, 1, None, strata)
+    assert Counter(strata[i] for i in validation) == {"text": 12, "dict": 6, "list": 2}
+    assert sorted(train + validation) == list(range(100))
+
+
+def test_a_group_of_two_strata_stays_whole() -> None:
+    groups, strata = [i // 2 for i in range(200)], ["text", "dict"] * 100
+    train, validation = choose_validation(200, 40, 1, groups, strata)
+    assert len(validation) == 40
+    assert not {groups[i] for i in train} & {groups[i] for i in validation}
+
+
+def test_the_stratum_is_what_the_last_answer_is(tmp_path: Path) -> None:
+    answers: list[object] = ["words", {"a": 1}, '{"a": 1}', [1, 2], "7", "{cut"]
+    messages = [[{"role": "user", "content": "q"}, {"role": "assistant", "content": one}] for one in answers]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"messages": one}) + "\n" for one in messages))
+    assert kinds_of(path) == ["text", "dict", "dict", "list", "int", "text"]
 
 
 def test_a_group_that_is_too_large_stays_in_training() -> None:
