@@ -21,7 +21,7 @@ from worker.supervise import Bench, supervise
 log = logging.getLogger("worker.lane")
 
 TRAINER = (sys.executable, "-m", "worker.trainer")
-POLL_S = 30.0
+POLL_S = 10.0  # a job whose wake-up was lost waits no longer
 AWAY_S = 1.0
 
 

@@ -10,11 +10,14 @@ from app.schemas import TrainingConfig
 JOB_FIELDS = {"dataset_id": "", "model": "", "name": "", "priority": "normal", "retries": "5"}
 NEED_FIELDS = ("gpus", "memory", "labels", "node")
 # Fields of the form that REST takes in another shape: lists, hours, and what is asked of a lane.
+MIXTURE_FIELD = {"mixture": ""}  # datasets beside the first one: numbers, with weights or without
 SCHEDULE_FIELDS = {"depends_on": "", "start_after": "", "zone": "", "max_hours": ""} | {
     f"needs_{name}": "" for name in NEED_FIELDS
 }
 RECIPE_FIELD = {"recipe_name": ""}  # what the settings are called when they are kept; no part of a job
-FIELD_OF = {"max_duration_s": "max_hours"} | {f"needs.{name}": f"needs_{name}" for name in NEED_FIELDS}
+FIELD_OF = {"max_duration_s": "max_hours", "datasets": "mixture"} | {
+    f"needs.{name}": f"needs_{name}" for name in NEED_FIELDS
+}
 AUTO_FIELDS = ("row_tokens", "checkpointed_layers", "eval_steps", "save_steps", "sample_steps")
 CHECKS = ("use_qlora", "use_rslora", "keep_best", "validation_leak_free", "validation_stratified")
 MAIN_FIELDS = frozenset(
@@ -47,14 +50,9 @@ def blank(model: str, dataset_id: int | None, source: Mapping[str, Any] | None =
     source = source or {}
     values = TrainingConfig().model_dump() | source.get("config", {})
     form = {name: as_text(values[name]) for name in CONFIG_FIELDS}
-    return (
-        JOB_FIELDS
-        | SCHEDULE_FIELDS
-        | RECIPE_FIELD
-        | form
-        | _schedule(source)
-        | {"model": model, "dataset_id": as_text(dataset_id)}
-    )
+    form["mixture"] = ", ".join(f"{one['id']} x {one['weight']:g}" for one in source.get("datasets") or ())
+    named = {"model": model, "dataset_id": as_text(dataset_id)}
+    return JOB_FIELDS | SCHEDULE_FIELDS | RECIPE_FIELD | form | _schedule(source) | named
 
 
 def _schedule(source: Mapping[str, Any]) -> dict[str, str]:
@@ -70,7 +68,7 @@ def _schedule(source: Mapping[str, Any]) -> dict[str, str]:
 
 def read_form(data: Mapping[str, Any]) -> dict[str, str]:
     """What was sent, with every field there; a box that is not ticked is not sent."""
-    names = [*JOB_FIELDS, *SCHEDULE_FIELDS, *RECIPE_FIELD, *CONFIG_FIELDS]
+    names = [*JOB_FIELDS, *MIXTURE_FIELD, *SCHEDULE_FIELDS, *RECIPE_FIELD, *CONFIG_FIELDS]
     return {name: str(data.get(name, "false" if name in CHECKS else "")).strip() for name in names}
 
 
@@ -79,8 +77,20 @@ def to_body(form: Mapping[str, str]) -> dict[str, Any]:
     config = {name: _value(name, form[name]) for name in CONFIG_FIELDS}
     body: dict[str, Any] = {name: form[name] or None for name in JOB_FIELDS} | {"retries": _number(form["retries"])}
     # An empty model or dataset must be answered as such, not as a field that is not there.
-    body |= _asked_of_lane(form) | _asked_of_clock(form)
+    body |= _asked_of_lane(form) | _asked_of_clock(form) | _mixed(form)
     return body | {"model": form["model"], "dataset_id": _number(form["dataset_id"]), "config": config}
+
+
+def _mixed(form: Mapping[str, str]) -> dict[str, Any]:
+    """All datasets of a mixture, the form's own first; that one stands in the field too where it has a weight."""
+    mixed = []
+    for one in form["mixture"].split(","):
+        number, _, weight = (part.strip() for part in one.lower().replace("×", "x").partition("x"))
+        if one.strip():
+            mixed.append({"id": _number(number.removeprefix("#"))} | ({"weight": _number(weight)} if weight else {}))
+    first = _number(form["dataset_id"])
+    own = [one for one in mixed if one["id"] == first] or [{"id": first}]
+    return {"datasets": [*own, *(one for one in mixed if one["id"] != first)]} if mixed else {}
 
 
 def _asked_of_lane(form: Mapping[str, str]) -> dict[str, Any]:
@@ -142,7 +152,8 @@ def sort_errors(detail: Iterable[Mapping[str, str]], form: Mapping[str, str]) ->
     others = []
     for one in detail:
         name = one["field"].removeprefix("config.")
-        name = FIELD_OF.get(name, "needs_labels" if name.startswith("needs.labels") else name.partition(".")[0])
+        whole = name.partition(".")[0]
+        name = FIELD_OF.get(name) or ("needs_labels" if name.startswith("needs.labels") else FIELD_OF.get(whole, whole))
         if name in form:
             by_field.setdefault(name, _plain(form[name], one["message"]))
         else:

@@ -72,6 +72,8 @@ def first_for(session: Session, lane: Lane) -> Job | None:
 
 def lanes_for_ready_jobs(session: Session, idle: Sequence[Lane]) -> list[Lane]:
     """The idle lanes to wake: one for each job that may be claimed, the smallest that fits it."""
+    if not idle or session.exec(select(Job.id).where(Job.state == JobState.QUEUED).limit(1)).first() is None:
+        return []  # most often; to ask what is ready costs several times as much
     left = sorted(idle, key=lambda lane: (len(lane.gpus), sum(gpu.get("memory") or 0 for gpu in lane.gpus)))
     names = {lane.id: session.get_one(Node, lane.node_id).name for lane in left}
     chosen: list[Lane] = []

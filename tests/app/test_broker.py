@@ -165,3 +165,10 @@ def test_the_embedded_url_survives_odd_characters(directory: Path, monkeypatch: 
 )
 def test_an_unsafe_broker_is_warned_of(tmp_path: Path, url: str | None, count: int) -> None:
     assert len(broker_warnings(Settings(data_dir=tmp_path, redis_url=url))) == count
+
+
+def test_a_server_whose_socket_is_gone_is_started_again(start: Start, directory: Path) -> None:
+    start()
+    connect(directory).close()
+    socket_path(directory).unlink()
+    assert connect(directory).ping()

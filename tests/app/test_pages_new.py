@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app.routes import pages_form
 from app.services import estimates
 from tests.app.test_estimates import REAL, gpu_lane
 from tests.factories import Center, rows
@@ -108,3 +109,19 @@ def test_a_duplicate_asks_for_the_same_lane(card_center: Center) -> None:
     opened = card_center.get("/jobs/new?from=1").text
     assert 'name="needs_memory" value="24 GB"' in opened and 'name="needs_labels" value="fast"' in opened
     assert 'name="max_hours" value="2"' in opened
+
+
+def test_a_mixture_is_written_as_numbers_with_weights(center: Center) -> None:
+    ids = [center.upload(rows(number), f"{number}.jsonl")["id"] for number in (3, 4, 5)]
+    form = pages_form.blank("tiny-qwen3-vl", ids[0])
+    answer = center.client.post(
+        "/jobs", headers=center.headers, data=form | {"mixture": "2, #3 × 0.5"}, follow_redirects=False
+    )
+    job = center.job(int(answer.headers["location"].rsplit("/", 1)[1]))
+    assert job["datasets"] == [{"id": 1, "weight": 1.0}, {"id": 2, "weight": 1.0}, {"id": 3, "weight": 0.5}]
+    again = center.get(f"/jobs/new?from={job['id']}").text
+    assert 'value="1 x 1, 2 x 1, 3 x 0.5"' in again
+    wrong = center.client.post("/jobs", headers=center.headers, data=form | {"mixture": "two, 99"})
+    assert wrong.status_code == 422 and "Must be a whole number" in wrong.text
+    wrong = center.client.post("/jobs", headers=center.headers, data=form | {"mixture": "99"})
+    assert wrong.status_code == 422 and "There is no dataset 99" in wrong.text
