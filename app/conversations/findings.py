@@ -54,7 +54,7 @@ def error_finding(line: Line, error: Rejected) -> Finding:
 
 def printable(text: str) -> str:
     """The text without control characters, direction marks and the like, which could garble a terminal or a page."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return text if text.isprintable() else "".join([char if char.isprintable() else " " for char in text])
 
 
 def excerpt(text: str) -> str:

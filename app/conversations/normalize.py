@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 from app.conversations.images import REFERENCE_KEYS, data_uri, read_image
-from app.conversations.records import Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
+from app.conversations.records import Call, Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
 from app.conversations.shapes import RawTurn, images_of, raw_turns, shape_of
 from app.conversations.tool_calls import calls_in_text, calls_of, tools_of
 
@@ -21,6 +21,8 @@ IMAGE_ROLES = ("user", "tool")
 # What a turn or a record may carry beside its content that the template would leave out.
 NOT_CARRIED_TURN = ("reasoning_content", "reasoning", "thinking", "audio")
 NOT_CARRIED_RECORD = ("functions", "video", "videos", "audios")
+PLAIN_TURN = frozenset({"role", "content", "from", "value"})  # keys that hold nothing but the turn
+WRITER = json.JSONEncoder(ensure_ascii=False)
 
 
 def normalize(value: object) -> Conversation:
@@ -28,8 +30,10 @@ def normalize(value: object) -> Conversation:
     shape = shape_of(value)
     record = cast(dict[str, Any], value)
     raw = raw_turns(record, shape)
-    _refuse_extras(record, NOT_CARRIED_RECORD, "")
-    beside = images_of(record)
+    is_bare = len(record) == 1  # the turns and nothing beside them
+    if not is_bare:
+        _refuse_extras(record, NOT_CARRIED_RECORD, "")
+    beside = None if is_bare else images_of(record)
     if beside is None:
         turns = tuple(_turn(one, place, None) for place, one in enumerate(raw))
     else:
@@ -75,6 +79,13 @@ def with_system_prompt(conversation: Conversation, prompt: str) -> tuple[Convers
 
 def json_text(value: object) -> str:
     """The value as json.dumps(ensure_ascii=False) writes it; numbers that a float would change stay as written."""
+    try:
+        return WRITER.encode(value)
+    except TypeError:
+        return _with_exact_numbers(value)
+
+
+def _with_exact_numbers(value: object) -> str:
     fence = "\ufdd0"
     while True:
         numbers: list[str] = []
@@ -124,11 +135,14 @@ def _turn(raw: RawTurn, place: int, images: list[tuple[Any, str]] | None) -> Tur
     role, content, field = raw.role, raw.content, raw.field
     if role == "system" and place:
         raise Rejected("system_not_first", "A system message stands after the first turn.", raw.role_field)
-    holder_field = field.rpartition(".")[0]
-    _refuse_extras(raw.holder, NOT_CARRIED_TURN, f"{holder_field}.")
+    if raw.holder.keys() <= PLAIN_TURN:
+        calls: tuple[Call, ...] = ()
+    else:
+        holder_field = field.rpartition(".")[0]
+        _refuse_extras(raw.holder, NOT_CARRIED_TURN, f"{holder_field}.")
+        calls = calls_of(raw.holder, holder_field, _as_text) if role == "assistant" else ()
     if raw.is_call:
         return Turn("assistant", (), calls_in_text(content, field, _as_text))
-    calls = calls_of(raw.holder, holder_field, _as_text) if role == "assistant" else ()
     if calls and content in (None, "", []):
         return Turn("assistant", (), calls)
     if content is None:

@@ -23,11 +23,15 @@ def find(line: int, raw: bytes, value: object) -> Iterator[Finding]:
 
 
 def _num_keys(value: object) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(_num_keys(one) for one in value.values() if isinstance(one, dict | list))
-    if isinstance(value, list):
-        return sum(_num_keys(one) for one in value if isinstance(one, dict | list))
-    return 0
+    number, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            number += len(one)
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return number
 
 
 def _note(pairs: list[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:

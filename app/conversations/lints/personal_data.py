@@ -19,12 +19,16 @@ PHONE = re.compile(
     r"|\(\d{3}\) ?\d{3}[-. ]\d{4}|\d{3}-\d{3}-\d{4})(?![\w-]|\.\d)"
 )
 # One of these is found in every line with a phone number; each begins with a sign, which is searched for at once.
-LIKELY_PHONE = (re.compile(rb"\+[1-9]"), re.compile(rb"-\d{3}-\d{4}"), re.compile(rb"\(\d{3}\)"))
+PLUS, DASHES, AREA = re.compile(rb"\+[1-9]"), re.compile(rb"-\d{3}-\d{4}"), re.compile(rb"\(\d{3}\)")
 REMOVED = "[removed]"
 
 
 def find(record: Record) -> Iterator[Finding]:
-    has_email, has_phone = b"@" in record.raw, any(likely.search(record.raw) for likely in LIKELY_PHONE)
+    raw = record.raw
+    has_email = b"@" in raw
+    has_phone = bool(
+        (b"+" in raw and PLUS.search(raw)) or (b"-" in raw and DASHES.search(raw)) or (b"(" in raw and AREA.search(raw))
+    )
     if not has_email and not has_phone:
         return
     for place, text in enumerate(record.texts):
