@@ -75,10 +75,10 @@ def read_form(data: Mapping[str, Any]) -> dict[str, str]:
 def to_body(form: Mapping[str, str]) -> dict[str, Any]:
     """The body of `POST /api/jobs` that the form stands for."""
     config = {name: _value(name, form[name]) for name in CONFIG_FIELDS}
-    body: dict[str, Any] = {name: form[name] or None for name in JOB_FIELDS} | {"retries": _number(form["retries"])}
+    body: dict[str, Any] = {name: form[name] or None for name in JOB_FIELDS} | {"retries": number_of(form["retries"])}
     # An empty model or dataset must be answered as such, not as a field that is not there.
     body |= _asked_of_lane(form) | _asked_of_clock(form) | _mixed(form)
-    return body | {"model": form["model"], "dataset_id": _number(form["dataset_id"]), "config": config}
+    return body | {"model": form["model"], "dataset_id": number_of(form["dataset_id"]), "config": config}
 
 
 def _mixed(form: Mapping[str, str]) -> dict[str, Any]:
@@ -87,8 +87,10 @@ def _mixed(form: Mapping[str, str]) -> dict[str, Any]:
     for one in form["mixture"].split(","):
         number, _, weight = (part.strip() for part in one.lower().replace("×", "x").partition("x"))
         if one.strip():
-            mixed.append({"id": _number(number.removeprefix("#"))} | ({"weight": _number(weight)} if weight else {}))
-    first = _number(form["dataset_id"])
+            mixed.append(
+                {"id": number_of(number.removeprefix("#"))} | ({"weight": number_of(weight)} if weight else {})
+            )
+    first = number_of(form["dataset_id"])
     own = [one for one in mixed if one["id"] == first] or [{"id": first}]
     return {"datasets": [*own, *(one for one in mixed if one["id"] != first)]} if mixed else {}
 
@@ -96,14 +98,14 @@ def _mixed(form: Mapping[str, str]) -> dict[str, Any]:
 def _asked_of_lane(form: Mapping[str, str]) -> dict[str, Any]:
     needs: dict[str, Any] = {name: form[f"needs_{name}"] or None for name in NEED_FIELDS}
     needs["labels"] = [one.strip() for one in form["needs_labels"].split(",") if one.strip()]
-    needs["gpus"] = _number(form["needs_gpus"])
+    needs["gpus"] = number_of(form["needs_gpus"])
     return {"needs": {name: value for name, value in needs.items() if value not in (None, "", [])}}
 
 
 def _asked_of_clock(form: Mapping[str, str]) -> dict[str, Any]:
     names = form["depends_on"].replace(",", " ").split()
     return {
-        "depends_on": [_number(name.removeprefix("#")) for name in names],
+        "depends_on": [number_of(name.removeprefix("#")) for name in names],
         "start_after": _moment(form["start_after"], form["zone"]),
         "max_duration_s": _seconds(form["max_hours"]),
     }
@@ -134,10 +136,10 @@ def _value(name: str, text: str) -> Any:
         return None
     if name in CHECKS:
         return text == "true"
-    return _number(text)
+    return number_of(text)
 
 
-def _number(text: str) -> Any:
+def number_of(text: str) -> Any:
     """A number where it is one, else the text, which the service refuses in words."""
     try:
         number = float(text)

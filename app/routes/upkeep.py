@@ -5,20 +5,25 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlmodel import Session
+from starlette.responses import Response
 
-from app.db import DatabaseDep
-from app.errors import NotFound
+from app.db import Database, DatabaseDep
+from app.errors import NotFound, WrongInput
 from app.models import Adapter, Checkpoint, Dataset, Job
 from app.routes import pages_data as data
+from app.routes import pages_form
 from app.routes.params import JsonBody, StorageDep, Who
 from app.services import adapters, checkpoints, datasets, jobs, purge, retention, trash
 from app.services.trashed import Thing
 from app.templating import render
 
 router = APIRouter()
+GIGABYTES = "max_gigabytes"
+RETENTION_FIELDS = ("max_age_days", GIGABYTES, "trash_days", "daily_backups")
 PLURALS: dict[trash.Kind, str] = {"dataset": "datasets", "job": "jobs", "adapter": "adapters"}
 PAGES = {"dataset": "/datasets/{id}", "job": "/jobs/{id}", "adapter": "/adapters/{id}", "checkpoint": "/jobs/{job_id}"}
 
@@ -104,8 +109,42 @@ def change_retention(database: DatabaseDep, body: JsonBody) -> dict[str, Any]:
 @router.get("/trash", include_in_schema=False)
 def show_trash_page(request: Request, database: DatabaseDep) -> HTMLResponse:
     with database.read() as session:
-        keep = retention.read(session).trash_days
-        return render(request, "trash/list.html", items=_items(session), keep=keep, **data.shell(session))
+        return _trash_page(request, session, _retention_form(retention.read(session)), {})
+
+
+def _trash_page(
+    request: Request, session: Session, form: dict[str, str], errors: dict[str, str], status_code: int = 200
+) -> HTMLResponse:
+    keep = retention.read(session).trash_days
+    shown: dict[str, Any] = {"items": _items(session), "keep": keep, "form": form, "errors": errors}
+    return render(request, "trash/list.html", status_code=status_code, **shown, **data.shell(session))
+
+
+def _retention_form(kept: retention.Retention) -> dict[str, str]:
+    values = kept.model_dump()
+    values[GIGABYTES] = None if kept.max_bytes is None else kept.max_bytes / 10**9
+    return {name: pages_form.as_text(values[name]) for name in RETENTION_FIELDS}
+
+
+@router.post("/trash/retention", include_in_schema=False, response_model=None)
+async def change_retention_on_page(request: Request, database: DatabaseDep) -> Response:
+    async with request.form() as sent:
+        form = {name: str(sent.get(name, "")).strip() for name in RETENTION_FIELDS}
+    return await to_thread.run_sync(_change_retention, request, database, form)
+
+
+def _change_retention(request: Request, database: Database, form: dict[str, str]) -> Response:
+    body = {name: pages_form.number_of(text) if text else None for name, text in form.items()}
+    size = body.pop(GIGABYTES)
+    body["max_bytes"] = round(size * 10**9) if isinstance(size, int | float) and abs(size) < 10**9 else size
+    try:
+        with database.write() as session:
+            retention.change(session, body)
+    except WrongInput as error:
+        named = {one["field"].replace("max_bytes", GIGABYTES): one["message"] for one in error.detail or []}
+        with database.read() as session:
+            return _trash_page(request, session, form, named, error.status_code)
+    return RedirectResponse("/trash", 303)
 
 
 def _items(session: Session) -> list[dict[str, Any]]:

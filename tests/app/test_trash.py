@@ -47,6 +47,7 @@ def test_what_is_thrown_away_leaves_the_list_and_comes_back(center: Center, kind
 def test_a_checkpoint_is_thrown_away_alone(center: Center) -> None:
     finished(center, 1, 2)
     first = ids(center, "/api/jobs/1/checkpoints")[-1]
+    assert f'hx-post="/trash/checkpoint/{first}/_move"' in center.get("/jobs/1").text
     assert delete(center, f"/api/jobs/1/checkpoints/{first}") == 200
     assert [one["step"] for one in center.get("/api/jobs/1/checkpoints").json()["items"]] == [2]
     assert center.post(f"/api/jobs/1/checkpoints/{first}/restore").status_code == 200
@@ -226,3 +227,16 @@ def test_a_job_whose_adapter_was_deleted_for_good_is_not_tried_again(center: Cen
         session.get_one(Job, child).state = JobState.FAILED
     answer = center.act(child, "retry")
     assert answer.status_code == 409 and "deleted for good" in answer.json()["error"]["message"]
+
+
+def test_the_retention_is_set_on_the_page(center: Center) -> None:
+    sent = {"max_age_days": "30", "max_gigabytes": "1.5", "trash_days": "7", "daily_backups": "3"}
+    answer = center.client.post("/trash/retention", headers=center.headers, data=sent, follow_redirects=False)
+    assert answer.status_code == 303
+    kept = center.get("/api/settings/retention").json()
+    assert kept == {"max_age_days": 30.0, "max_bytes": 1_500_000_000, "trash_days": 7.0, "daily_backups": 3}
+    page = center.get("/trash").text
+    assert 'name="max_gigabytes" value="1.5"' in page and 'name="max_age_days" value="30"' in page
+    wrong = center.client.post("/trash/retention", headers=center.headers, data=sent | {"trash_days": "soon"})
+    assert wrong.status_code == 422 and "must be a number" in wrong.text and 'value="soon"' in wrong.text
+    assert center.get("/api/settings/retention").json() == kept
