@@ -29,7 +29,6 @@ log = logging.getLogger("broker")
 LONGEST_SOCKET_PATH = 100
 LOCK_WAIT_S = 3.0
 STOP_WAIT_S = 5.0
-SOCKET_WAIT_S = 2.0  # by then a server has made its socket, or cannot
 LONGEST_PAUSE_S = 1.6
 SHORT_LIFE_S = 3.0
 FAILURES_BEFORE_NEW_DATA = 4
@@ -127,16 +126,19 @@ class Supervisor:
         self.stopping = True
 
     def _serve_once(self) -> None:
-        started = time.monotonic()
+        started, was_there = time.monotonic(), False
+        place = socket_path(self.directory)
+        make_private(place.parent)  # a folder for what is temporary may have been cleared away
         server = subprocess.Popen(
             server_command(self.directory), stdin=subprocess.DEVNULL, preexec_fn=die_with_parent(signal.SIGTERM)
         )
         while server.poll() is None and not self.stopping:
             self._watch_parent(0.1)
-            if time.monotonic() - started > SOCKET_WAIT_S and not socket_path(self.directory).exists():
+            if was_there and not place.exists():
                 # A server before this one took the socket along when it ended, or somebody cleaned up.
                 log.warning("The broker's socket is gone.")
-                _end(server)
+                return _end(server)
+            was_there = was_there or place.exists()
         if self.stopping:
             return _end(server)
         self._failures = self._failures + 1 if time.monotonic() - started < SHORT_LIFE_S else 0

@@ -111,11 +111,12 @@ class Inbox:
             self._looked_at = time.monotonic()
             if not self._locked():
                 return
+            self._busy = False
             self._mover.finish()
             settled = self._look()
             with self._database.read() as session:
                 under_way = inbox.under_way(session)
-            self._busy = bool(under_way or self._since)
+            self._busy = self._busy or bool(under_way or self._since)
             for row in [row for row in under_way if row.becoming is None and row.job_id is None]:
                 if self._stopping.is_set():
                     return

@@ -16,7 +16,7 @@ from app.errors import AppError, Conflict, DiskFull, NotFound, WrongInput
 from app.inbox_files import Seen
 from app.inbox_table import InboxFile
 from app.models import Dataset
-from app.services import datasets, estimates, inbox, jobs, sidecars
+from app.services import datasets, estimates, inbox, jobs, recipes, sidecars
 from app.services.base_models import BaseModels
 from app.services.sidecars import Sidecar, SidecarWrong
 from app.space import Disk, is_full
@@ -118,6 +118,8 @@ class Intake:
                 raise SidecarWrong(f"{path.name} is larger than 64 KiB; a sidecar is a few lines.")
             sidecar = sidecars.read(path.name, data)
         body = self._body(sidecar)
+        if "recipe" in body and "recipe" not in sidecar.body:
+            self._require_recipe(body["recipe"])
         if "model" not in body:
             raise Waiting(NO_MODEL.format(name=name))
         with self._database.read() as session:
@@ -204,7 +206,13 @@ class Intake:
         left_out = f"{num_wrong:,} of {num_records:,} lines cannot be trained and are left out."
         inbox.change(session, row, "queued", left_out if num_wrong else None)
 
+    def _require_recipe(self, name: str) -> None:
+        with self._database.read() as session:
+            if name not in recipes.names(session):
+                raise Waiting(f"There is no recipe {name!r}, which --default-recipe names: make it, and this goes on.")
+
     def _body(self, sidecar: Sidecar) -> dict[str, Any]:
         """The job's body but for its dataset."""
         default = {"model": self._models.default, "recipe": self._settings.default_recipe}
-        return {name: value for name, value in default.items() if value} | sidecar.body
+        body = default | sidecar.body
+        return {name: value for name, value in body.items() if value not in (None, "")}

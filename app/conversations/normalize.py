@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 from app.conversations.images import REFERENCE_KEYS, data_uri, read_image
-from app.conversations.records import Call, Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
+from app.conversations.records import Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
 from app.conversations.shapes import RawTurn, images_of, raw_turns, shape_of
 from app.conversations.tool_calls import calls_in_text, calls_of, tools_of
 
@@ -135,14 +135,12 @@ def _turn(raw: RawTurn, place: int, images: list[tuple[Any, str]] | None) -> Tur
     role, content, field = raw.role, raw.content, raw.field
     if role == "system" and place:
         raise Rejected("system_not_first", "A system message stands after the first turn.", raw.role_field)
-    if raw.holder.keys() <= PLAIN_TURN:
-        calls: tuple[Call, ...] = ()
-    else:
-        holder_field = field.rpartition(".")[0]
+    holder_field = "" if raw.holder.keys() <= PLAIN_TURN else field.rpartition(".")[0]
+    if holder_field:
         _refuse_extras(raw.holder, NOT_CARRIED_TURN, f"{holder_field}.")
-        calls = calls_of(raw.holder, holder_field, _as_text) if role == "assistant" else ()
     if raw.is_call:
         return Turn("assistant", (), calls_in_text(content, field, _as_text))
+    calls = calls_of(raw.holder, holder_field, _as_text) if holder_field and role == "assistant" else ()
     if calls and content in (None, "", []):
         return Turn("assistant", (), calls)
     if content is None:

@@ -12,6 +12,9 @@ from app.conversations.lints.near_duplicate import NUM_BANDS, bands, frame_of, t
 from app.conversations.reader import valid_conversations
 from app.conversations.records import Conversation
 
+# What stands in an answer as JSON; a quoted text, true, false and null count as text.
+KINDS: dict[type, str] = {dict: "object", list: "list", int: "number", float: "number"}
+
 
 def question_groups(paths: Sequence[Path]) -> list[list[int]]:
     """For each valid record of each file a number that all records have which ask the same, in whichever file."""
@@ -34,9 +37,10 @@ def _stratum(conversation: Conversation) -> str:
 
 def _kind(text: str) -> str:
     try:
-        return type(msgspec.json.decode(text)).__name__
-    except msgspec.MsgspecError:
+        value = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
         return "text"
+    return KINDS.get(type(value), "text")
 
 
 def groups_of(questions: Sequence[str], frame: frozenset[str]) -> list[int]:

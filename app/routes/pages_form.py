@@ -1,6 +1,7 @@
 """The form of a new job: between the words of its fields and the body that REST takes."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ RECIPE_FIELD = {"recipe_name": ""}  # what the settings are called when they are
 FIELD_OF = {"max_duration_s": "max_hours", "datasets": "mixture"} | {
     f"needs.{name}": f"needs_{name}" for name in NEED_FIELDS
 }
+NUMBER = re.compile(r"[-+]?([0-9]{1,300}\.?[0-9]{0,300}|\.[0-9]{1,300})([eE][-+]?[0-9]{1,3})?")
 AUTO_FIELDS = ("row_tokens", "checkpointed_layers", "eval_steps", "save_steps", "sample_steps")
 CHECKS = ("use_qlora", "use_rslora", "keep_best", "validation_leak_free", "validation_stratified")
 MAIN_FIELDS = frozenset(
@@ -29,7 +31,7 @@ FURTHER_FIELDS = frozenset(
     "min_pixels max_pixels validation_share validation_count validation_leak_free "
     "validation_stratified validation_dataset_id eval_steps "
     "early_stopping_evals sample_prompts sample_steps "
-    "save_steps save_minutes keep_checkpoints keep_best row_tokens checkpointed_layers".split()
+    "save_steps save_minutes guardian max_temperature keep_checkpoints keep_best row_tokens checkpointed_layers".split()
 )
 CONFIG_FIELDS = MAIN_FIELDS | FURTHER_FIELDS
 
@@ -48,11 +50,24 @@ def as_text(value: Any) -> str:
 def blank(model: str, dataset_id: int | None, source: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The form as it opens: defaults, or the settings of the job it repeats (as REST shows it)."""
     source = source or {}
-    values = TrainingConfig().model_dump() | source.get("config", {})
-    form = {name: as_text(values[name]) for name in CONFIG_FIELDS}
-    form["mixture"] = ", ".join(f"{one['id']} x {one['weight']:g}" for one in source.get("datasets") or ())
+    form = settings_of(source)
+    form["mixture"] = _written(source.get("datasets") or ())
     named = {"model": model, "dataset_id": as_text(dataset_id)}
     return JOB_FIELDS | SCHEDULE_FIELDS | RECIPE_FIELD | form | _schedule(source) | named
+
+
+def settings_of(source: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of the training's settings, as a job or a recipe has them; the others are the defaults."""
+    values = TrainingConfig().model_dump() | source.get("config", {})
+    return {name: as_text(values[name]) for name in CONFIG_FIELDS}
+
+
+def _written(datasets: Sequence[Mapping[str, Any]]) -> str:
+    """A mixture as its field has it: the weight of the form's own dataset, then the others."""
+    first, *others = datasets or ({"weight": 1.0},)
+    own = [] if first["weight"] == 1 else [f"x {as_text(first['weight'])}"]
+    named = [f"{one['id']}" + ("" if one["weight"] == 1 else f" x {as_text(one['weight'])}") for one in others]
+    return ", ".join(own + named)
 
 
 def _schedule(source: Mapping[str, Any]) -> dict[str, str]:
@@ -67,9 +82,11 @@ def _schedule(source: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_form(data: Mapping[str, Any]) -> dict[str, str]:
-    """What was sent, with every field there; a box that is not ticked is not sent."""
-    names = [*JOB_FIELDS, *MIXTURE_FIELD, *SCHEDULE_FIELDS, *RECIPE_FIELD, *CONFIG_FIELDS]
-    return {name: str(data.get(name, "false" if name in CHECKS else "")).strip() for name in names}
+    """What was sent, with every field there: one that is not sent is as the form opens, a box not ticked."""
+    usual = MIXTURE_FIELD | blank("", None) | dict.fromkeys(CHECKS, "false")
+    sent = {name: str(data.get(name, default)).strip() for name, default in usual.items()}
+    # Browsers send a line break as two characters, which would make another prompt of it.
+    return sent | {"system_prompt": sent["system_prompt"].replace("\r\n", "\n")}
 
 
 def to_body(form: Mapping[str, str]) -> dict[str, Any]:
@@ -82,7 +99,7 @@ def to_body(form: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _mixed(form: Mapping[str, str]) -> dict[str, Any]:
-    """All datasets of a mixture, the form's own first; that one stands in the field too where it has a weight."""
+    """All datasets of a mixture, the form's own first; "x 2" without a number is the weight of that one."""
     mixed = []
     for one in form["mixture"].split(","):
         number, _, weight = (part.strip() for part in one.lower().replace("×", "x").partition("x"))
@@ -91,6 +108,7 @@ def _mixed(form: Mapping[str, str]) -> dict[str, Any]:
                 {"id": number_of(number.removeprefix("#"))} | ({"weight": number_of(weight)} if weight else {})
             )
     first = number_of(form["dataset_id"])
+    mixed = [one | {"id": first} if one["id"] == "" else one for one in mixed]
     own = [one for one in mixed if one["id"] == first] or [{"id": first}]
     return {"datasets": [*own, *(one for one in mixed if one["id"] != first)]} if mixed else {}
 
@@ -141,11 +159,10 @@ def _value(name: str, text: str) -> Any:
 
 def number_of(text: str) -> Any:
     """A number where it is one, else the text, which the service refuses in words."""
-    try:
-        number = float(text)
-        return int(text) if text.isascii() and text.isdigit() else int(number) if number.is_integer() else number
-    except (ValueError, OverflowError):
+    if not NUMBER.fullmatch(text):
         return text
+    number = float(text)
+    return int(text) if text.isdigit() else int(number) if number.is_integer() else number
 
 
 def sort_errors(detail: Iterable[Mapping[str, str]], form: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

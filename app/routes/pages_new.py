@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
@@ -58,15 +57,17 @@ def show_form(
         return _form_page(request, session, models, form, {}, [])
 
 
-@router.post("/_recipe", response_model=None)
-async def save_recipe(request: Request, database: DatabaseDep, models: ModelsDep, who: Who) -> Response:
-    """Keep the training settings of the form under a name, which the form then starts from."""
+@router.post("/_recipe")
+async def save_recipe(request: Request, database: DatabaseDep, models: ModelsDep, who: Who) -> HTMLResponse:
+    """Keep the training settings of the form under a name; the form stays as it is."""
     async with request.form() as sent:
-        form, name = pages_form.read_form(sent), str(sent.get("recipe_name", "")).strip()
-    return await to_thread.run_sync(_save_recipe, request, database, models, who, form | {"recipe_name": name})
+        form = pages_form.read_form(sent)
+    return await to_thread.run_sync(_save_recipe, request, database, models, who, form)
 
 
-def _save_recipe(request: Request, database: Database, models: BaseModels, who: str, form: dict[str, str]) -> Response:
+def _save_recipe(
+    request: Request, database: Database, models: BaseModels, who: str, form: dict[str, str]
+) -> HTMLResponse:
     name = form["recipe_name"]
     config = recipes.of_job(pages_form.to_body(form)["config"])
     try:
@@ -76,8 +77,26 @@ def _save_recipe(request: Request, database: Database, models: BaseModels, who: 
         detail = [one | {"field": "recipe_name"} if one["field"] == "name" else one for one in error.detail or []]
         errors, problems = pages_form.sort_errors(detail, form)
         with database.read() as session:
-            return _form_page(request, session, models, form, errors, problems, error.status_code)
-    return RedirectResponse(f"/jobs/new?{urlencode({'dataset': form['dataset_id'], 'recipe': name})}", 303)
+            return _form_page(request, session, models, form, errors, problems, error.status_code, what="The recipe")
+    with database.read() as session:
+        return _form_page(request, session, models, form, {}, [], note=f"The settings are kept as the recipe {name}.")
+
+
+@router.post("/_from_recipe")
+async def use_recipe(request: Request, database: DatabaseDep, models: ModelsDep) -> HTMLResponse:
+    """The form with the settings of a recipe; what is no setting of the training stays as it was typed."""
+    async with request.form() as sent:
+        form, name = pages_form.read_form(sent), str(sent.get("from_recipe", ""))
+    return await to_thread.run_sync(_use_recipe, request, database, models, form, name)
+
+
+def _use_recipe(
+    request: Request, database: Database, models: BaseModels, form: dict[str, str], name: str
+) -> HTMLResponse:
+    with database.read() as session:
+        settings = pages_form.settings_of(recipes.view(session, name)) | {"recipe_name": name}
+        note = f"The training settings are those of the recipe {name}."
+        return _form_page(request, session, models, form | settings, {}, [], note=note)
 
 
 def _usable(session: Session) -> list[dict[str, Any]]:
@@ -92,6 +111,8 @@ def _form_page(
     wrong: dict[str, str],
     problems: list[str],
     status_code: int = 200,
+    note: str = "",
+    what: str = "The job",
 ) -> HTMLResponse:
     views = _usable(session)
     context: dict[str, Any] = {
@@ -101,6 +122,8 @@ def _form_page(
         "datasets": views,
         "dataset_choices": [(one["id"], _choice(one)) for one in views],
         "recipes": recipes.names(session),
+        "note": note,
+        "what": what,
         "models": models.names(),
         "hub": models.hub,
         "advanced_open": bool(set(wrong) & pages_form.FURTHER_FIELDS) or _differs(form, pages_form.FURTHER_FIELDS),

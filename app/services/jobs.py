@@ -33,11 +33,14 @@ def read_new_job(session: Session, body: Any, models: BaseModels) -> tuple[NewJo
             known["config"] = recipes.config_of(session, known["recipe"]) | known.get("config", {})
         except WrongInput as error:
             wrong += error.detail
+            del known["recipe"]
     new, config = None, None
     try:
         new = NewJob.model_validate(known)
     except ValidationError as error:
-        wrong += field_errors(error)
+        found = field_errors(error)
+        # Of a mixture that cannot be read nobody knows the first dataset, which is no fault of its own.
+        wrong += [one for one in found if one["field"] != "dataset_id" or "datasets" not in known or len(found) == 1]
     if isinstance(known.get("config", {}), dict):
         try:
             config = read_config(known.get("config", {}))

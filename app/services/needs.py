@@ -17,7 +17,8 @@ SILENT_AFTER_S = 15.0
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 LAST_YEAR = 2999  # beyond it, dates can no longer be counted with safely
-AMOUNT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?i?b)\s*", re.IGNORECASE)
+PLAIN_NUMBER = re.compile(r"[0-9]{1,20}")
+AMOUNT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?i?b)\s*", re.IGNORECASE)
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 
 
@@ -49,8 +50,8 @@ class Needs(Body):
     def _as_bytes(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        if value.strip().isascii() and value.strip().isdigit():
-            return int(value[:30])
+        if PLAIN_NUMBER.fullmatch(value.strip()):
+            return int(value)
         if (found := AMOUNT.fullmatch(value)) is None or found[2].lower() not in UNITS:
             raise ValueError('must be bytes, or an amount such as "24 GB"')
         return round(float(found[1]) * UNITS[found[2].lower()])

@@ -1,5 +1,6 @@
 """Whether lanes may claim now: a person may pause the whole queue, and there may be quiet hours."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from sqlmodel import Session
 
 from app.columns import utc_now
@@ -16,9 +17,10 @@ from app.schemas import Body
 from app.services import settings
 
 QUEUE = "queue"
+logger = logging.getLogger(__name__)
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
 def _is_clock(value: str) -> str:
@@ -109,7 +111,12 @@ def read(session: Session) -> Opening:
     value, changed_at = settings.read(session, QUEUE)
     if value is None:
         return Opening()
-    hours = [QuietHours.model_validate(one) for one in value["quiet_hours"]]
+    try:
+        hours = [QuietHours.model_validate(one) for one in value["quiet_hours"]]
+    except ValidationError:
+        # A zone that this machine no longer knows must not stop the whole queue.
+        logger.warning("The quiet hours that were set cannot be read and do not count: %s", value["quiet_hours"])
+        hours = []
     return Opening(value["paused"], hours, value["changed_by"], changed_at)
 
 

@@ -14,7 +14,7 @@ from app.schemas import Body, TrainingConfig, field_errors, read_config
 from app.services import settings
 
 SETTING = "recipes"
-MOST = 200
+MOST, FEW = 200, 10
 NAME = re.compile(r"[\w][\w .+-]{0,99}")
 
 
@@ -83,4 +83,6 @@ def _all(session: Session) -> dict[str, dict[str, Any]]:
 
 
 def _there_are(found: Mapping[str, Any]) -> str:
-    return f"there are {', '.join(sorted(found))}" if found else "none was made yet"
+    named = sorted(found)
+    more = f" and {len(named) - FEW} more" if len(named) > FEW else ""
+    return f"there are {', '.join(named[:FEW])}{more}" if named else "none was made yet"

@@ -1,5 +1,6 @@
 """Sidecars: NAME.yaml beside a file of the inbox says how it shall be trained. Wrong ones are told by line and key."""
 
+import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +17,15 @@ KEYS = (*JOB_KEYS, "config", *CONFIG_KEYS)
 
 class SidecarWrong(AppError):
     status_code, code = 422, "sidecar_wrong"
+
+
+class Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML 1.2's numbers as well: to the library 1e-4 is a text, and so learning rates are written."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def read(name: str, data: bytes) -> Sidecar:
 def _load(name: str, data: bytes) -> tuple[Any, Any]:
     """(node, value) of the document: the node knows the lines, the value is plain data."""
     try:
-        loader = yaml.SafeLoader(data)
+        loader = Loader(data)
         root = loader.get_single_node()
         return root, None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:

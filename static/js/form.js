@@ -23,3 +23,10 @@ document.addEventListener("click", (event) => {
 
 // A time that is typed here is meant by the clock that hangs here.
 for (const field of $$("[data-zone]")) field.value ||= Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+
+// Enter in the name of a recipe keeps the recipe and adds no job.
+$('#new-job [name="recipe_name"]')?.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault();
+  $("#save-recipe").click();
+});

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,21 @@ def test_the_embedded_url_survives_odd_characters(directory: Path, monkeypatch: 
 )
 def test_an_unsafe_broker_is_warned_of(tmp_path: Path, url: str | None, count: int) -> None:
     assert len(broker_warnings(Settings(data_dir=tmp_path, redis_url=url))) == count
+
+
+def test_a_folder_of_the_socket_that_was_cleared_away_is_made_again(
+    start: Start, directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    directory = directory / ("deep" * 30)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    place = socket_path(directory)
+    command = [sys.executable, "-m", "app.broker", str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=with_repository(dict(os.environ))) as process:
+        connect(directory).close()
+        shutil.rmtree(place.parent)
+        assert connect(directory).ping()
+        assert not (directory / "appendonlydir.damaged").exists()
+        process.terminate()
 
 
 def test_a_server_whose_socket_is_gone_is_started_again(start: Start, directory: Path) -> None:

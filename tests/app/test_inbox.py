@@ -38,11 +38,21 @@ def test_a_file_is_trained_by_a_recipe(box: Box) -> None:
     for name, rank in (("night", 12), ("day", 6)):
         body = {"config": {"lora_r": rank}}
         box.center.client.put(f"/api/recipes/{name}", headers=box.center.headers, json=body)
-    box.inbox._intake._settings.default_recipe = "night"
+    box.center.app.state.settings.default_recipe = "night"
     box.drop("a.jsonl", rows(30), "model: tiny-qwen3-vl\n")
     box.drop("b.jsonl", rows(31), "model: tiny-qwen3-vl\nrecipe: day\n")
     box.step()
-    assert sorted(box.center.job(number)["config"]["lora_r"] for number in (1, 2)) == [6, 12]
+    box.drop("c.jsonl", rows(32), 'model: tiny-qwen3-vl\nrecipe: ""\nlearning_rate: 1e-4\n')
+    box.step()
+    assert sorted(box.center.job(number)["config"]["lora_r"] for number in (1, 2, 3)) == [6, 12, 32]
+    assert box.center.job(3)["config"]["learning_rate"] == 1e-4
+
+
+def test_a_default_recipe_that_is_not_there_is_waited_for(box: Box) -> None:
+    box.center.app.state.settings.default_recipe = "night"
+    box.drop("a.jsonl", rows(30), "model: tiny-qwen3-vl\n")
+    box.step()
+    assert box.one()["state"] == "waiting" and "--default-recipe" in box.one()["reason"]
 
 
 def test_a_file_is_taken_only_once_it_has_settled(center: Center) -> None:

@@ -64,7 +64,7 @@ def test_a_body_of_another_shape_is_refused(center: Center, body: object) -> Non
         ({"config": {"max_steps": "7"}}, "config.max_steps: must be a whole number"),
         ({"config": {"use_qlora": 1}}, "config.use_qlora: must be true or false"),
         ({"needs": 3}, "needs: must be an object"),
-        ({"datasets": []}, "datasets: must have at least 1 entries"),
+        ({"datasets": []}, "datasets: must have 1 or more entries"),
     ],
 )
 def test_what_is_no_number_is_not_taken_for_one(center: Center, body: dict[str, object], said: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 from sqlmodel import select
 
 from app.models import Event
-from app.services import nodes
+from app.services import nodes, settings
 from app.services.opening import Opening, QuietHours
 from tests.factories import Center
 
@@ -38,6 +38,20 @@ def quiet(at: str, **hours: object) -> str | None:
 )
 def test_quiet_hours_are_those_of_their_zone_and_their_days(at: str, hours: dict[str, object], until: str) -> None:
     assert quiet(at, **hours) == until
+
+
+@pytest.mark.parametrize("wrong", ["22:0\u0663", "24:00", "7:00", "22:00 ", ""])
+def test_what_is_no_time_of_day_is_refused_in_words(center: Center, wrong: str) -> None:
+    body = {"quiet_hours": [NIGHT | {"from": wrong}]}
+    answer = center.client.put("/api/queue", headers=center.headers, json=body)
+    assert answer.status_code == 422 and "22:00" in answer.json()["error"]["message"]
+
+
+def test_hours_that_can_no_longer_be_read_do_not_stop_the_queue(center: Center) -> None:
+    with center.database.write() as session:
+        kept = {"paused": False, "quiet_hours": [NIGHT | {"time_zone": "Gone/Zone"}], "changed_by": "page"}
+        settings.put(session, "queue", kept)
+    assert center.get("/api/queue").json()["quiet_hours"] == []
 
 
 def test_hours_that_never_end_let_nobody_expect_a_start() -> None:

@@ -10,6 +10,13 @@ from tests.factories import Center, rows
 CHECK = {"config": {"lora_r": 8, "max_steps": 20}}
 
 
+def test_many_recipes_are_not_all_named(center: Center) -> None:
+    for number in range(12):
+        put(center, f"r{number:02}", CHECK)
+    told = center.get("/api/recipes/x").json()["error"]["message"]
+    assert "r09 and 2 more" in told and "r10" not in told
+
+
 def put(center: Center, name: str, body: object) -> Response:
     return center.client.put(f"/api/recipes/{name}", headers=center.headers, json=body)
 
@@ -65,15 +72,21 @@ def test_a_recipe_is_removed_and_its_jobs_stay(center: Center) -> None:
 def test_the_form_keeps_its_settings_as_a_recipe_and_starts_from_it(center: Center) -> None:
     dataset_id = center.upload(rows(3))["id"]
     default = center.client.get("/jobs/new", headers=center.headers).text
-    assert "Start from a recipe" not in default
-    form = pages_form.blank("tiny-qwen3-vl", dataset_id) | {"lora_r": "8", "recipe_name": "night"}
-    answer = center.client.post("/jobs/_recipe", headers=center.headers, data=form, follow_redirects=False)
-    assert answer.status_code == 303 and answer.headers["location"].endswith("recipe=night")
-    assert center.get("/api/recipes/night").json()["config"] == {"lora_r": 8}
-    page = center.client.get(answer.headers["location"], headers=center.headers).text
-    assert 'name="lora_r" value="8"' in page.replace("\n", " ") and "Start from a recipe" in page
+    assert "_from_recipe" not in default
+    form = pages_form.blank("tiny-qwen3-vl", dataset_id) | {"lora_r": "8", "recipe_name": "night", "name": "my own"}
+    form |= {"model": "Qwen/Other", "mixture": "x 2", "max_temperature": "80", "system_prompt": "a\r\nb"}
+    saved = center.client.post("/jobs/_recipe", headers=center.headers, data=form)
+    assert saved.status_code == 200 and "kept as the recipe night" in saved.text
+    for kept in ('value="my own"', 'value="Qwen/Other"', 'name="mixture" value="x 2"'):
+        assert kept in saved.text
+    config = center.get("/api/recipes/night").json()["config"]
+    assert config == {"lora_r": 8, "max_temperature": 80, "system_prompt": "a\nb"}
+    used = form | {"lora_r": "64", "from_recipe": "night"}
+    page = center.client.post("/jobs/_from_recipe", headers=center.headers, data=used).text
+    for kept in ('name="lora_r" value="8"', 'value="my own"', 'name="max_temperature" value="80"'):
+        assert kept in page
     wrong = center.client.post("/jobs/_recipe", headers=center.headers, data=form | {"recipe_name": ""})
-    assert wrong.status_code == 422 and "Must not be empty" in wrong.text
+    assert wrong.status_code == 422 and "Must not be empty" in wrong.text and "The recipe was not saved" in wrong.text
 
 
 def test_the_default_recipe_is_the_forms(center: Center, settings: Settings) -> None:

@@ -44,7 +44,7 @@ DETECTORS = (
     _detector("square_oauth.SquareOAuthDetector", "a Square secret", b"sq0csp-"),
     _detector("telegram_token.TelegramBotTokenDetector", "a Telegram token", b":AA"),
     _detector("jwt.JwtTokenDetector", "a JSON web token", b"eyJ"),
-    _detector("basic_auth.BasicAuthDetector", "a password in an address", b"://"),
+    _detector("basic_auth.BasicAuthDetector", "a password in an address", b"://", b":\\/\\/"),
 )
 # All of these strings in one pass over a line; the detector of each.
 OWNERS = [place for place, detector in enumerate(DETECTORS) for _ in detector.likely]

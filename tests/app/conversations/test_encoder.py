@@ -30,6 +30,12 @@ def test_the_short_way_gives_the_ids_of_the_whole_way(composing: Tokenizer, text
     assert Encoder(composing).ids(texts) == whole
 
 
+def pairs(one: str) -> str:
+    """The characters a character is composed of, "" where it is not."""
+    parts = unicodedata.decomposition(one)
+    return "" if parts.startswith("<") else "".join(chr(int(part, 16)) for part in parts.split())
+
+
 def test_every_listed_character_is_composed_and_joins_no_other(composing: Tokenizer) -> None:
     listed = [one for one in map(chr, range(0x110000)) if not "\ud800" <= one <= "\udfff" and is_stable(one)]
     assert len(listed) > 30_000
@@ -37,6 +43,10 @@ def test_every_listed_character_is_composed_and_joins_no_other(composing: Tokeni
         assert unicodedata.is_normalized("NFC", one)
         assert not unicodedata.combining(one)
         assert composing.normalizer.normalize_str(one) == one
+    # What stands second in a composition joins what is before it; Hangul's vowels and ends do so by rule.
+    seconds = {parts[-1] for one in map(chr, range(0x110000)) if len(parts := pairs(one)) == 2}
+    assert len(seconds) > 50
+    assert not {*seconds, *map(chr, range(0x1161, 0x1176)), *map(chr, range(0x11A8, 0x11C3))} & set(listed)
 
 
 def test_a_mark_sends_its_text_the_whole_way(composing: Tokenizer) -> None:
