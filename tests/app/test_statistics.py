@@ -10,7 +10,7 @@ from app.conversations.normalize import with_system_prompt
 from app.conversations.reader import valid_conversations
 from app.conversations.render import Renderer
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
-from tests.factories import Center, jsonl, record
+from tests.factories import Center, jsonl, record, rows
 from tests.tiny import picture_conversation
 
 RECORDS = [*(record(f"Where is town {n}?", {"at": "x " * n}) for n in range(30)), picture_conversation(1)]
@@ -65,3 +65,9 @@ def test_what_cannot_be_counted_is_said(center: Center, query: str, status: int)
 def test_a_dataset_that_is_not_ready_has_no_numbers(center: Center) -> None:
     refused = center.upload(json.dumps({}).encode())
     assert center.get(f"/api/datasets/{refused['id']}/statistics").status_code == 409
+
+
+def test_the_page_tells_what_a_job_would_take(center: Center) -> None:
+    dataset = center.upload(rows(30))["id"]
+    shown = center.get(f"/datasets/{dataset}/_tokens").text
+    assert "A job with the usual settings" in shown and "4 steps" in shown and " MB" in shown
