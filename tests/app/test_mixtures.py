@@ -83,8 +83,8 @@ def test_one_that_is_refused_or_in_the_trash_is_not_mixed_in(center: Center) -> 
 @pytest.mark.parametrize(
     ("datasets", "fields"),
     [
-        ([], {"dataset_id", "datasets"}),
-        (1, {"dataset_id", "datasets"}),
+        ([], {"datasets"}),
+        (1, {"datasets"}),
         ([{"id": 1}, {"id": 1}], {"datasets"}),
         ([{"id": 1, "weight": 0}], {"datasets.0.weight"}),
         ([{"id": 1}, {"id": 99}], {"datasets.1.id"}),
