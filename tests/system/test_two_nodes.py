@@ -224,7 +224,8 @@ def test_a_node_without_a_broker_still_gets_work(client: httpx.Client, center: S
         time.sleep(2)
         job_id = make_job(client, "alone", max_steps=3)
         job_at(client, job_id, "succeeded")
-        assert f"job {job_id}, attempt 1 ended" in alone.log.read_text()
+        # Written once the answer to its last word has come.
+        until(lambda: f"job {job_id}, attempt 1 ended" in alone.log.read_text(), "the node tells of the end in its log")
         assert "REDIS_URL is not set" in alone.log.read_text()
 
 
