@@ -1,7 +1,7 @@
 """Texts to token ids with a model's tokenizer, without the work of composing letters where there is none to do.
 
 Qwen's tokenizer composes letters and marks (Unicode's NFC) before it cuts a text into tokens, letter by letter. It is
-a fifth of the time and changes nothing in most texts: all characters in `STABLE` are composed, stay so beside each
+12 to 18 % of the time and changes nothing in most texts: all characters in `STABLE` are composed, stay so beside each
 other, and Unicode promises that this holds in every later version. Such texts go through a tokenizer without that step.
 Any character that is not listed sends its text the whole way.
 """

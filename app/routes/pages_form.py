@@ -11,7 +11,6 @@ from app.schemas import TrainingConfig
 JOB_FIELDS = {"dataset_id": "", "model": "", "name": "", "priority": "normal", "retries": "5"}
 NEED_FIELDS = ("gpus", "memory", "labels", "node")
 # Fields of the form that REST takes in another shape: lists, hours, and what is asked of a lane.
-MIXTURE_FIELD = {"mixture": ""}  # datasets beside the first one: numbers, with weights or without
 SCHEDULE_FIELDS = {"depends_on": "", "start_after": "", "zone": "", "max_hours": ""} | {
     f"needs_{name}": "" for name in NEED_FIELDS
 }
@@ -20,7 +19,6 @@ FIELD_OF = {"max_duration_s": "max_hours", "datasets": "mixture"} | {
     f"needs.{name}": f"needs_{name}" for name in NEED_FIELDS
 }
 NUMBER = re.compile(r"[-+]?([0-9]{1,300}\.?[0-9]{0,300}|\.[0-9]{1,300})([eE][-+]?[0-9]{1,3})?")
-AUTO_FIELDS = ("row_tokens", "checkpointed_layers", "eval_steps", "save_steps", "sample_steps")
 CHECKS = ("use_qlora", "use_rslora", "keep_best", "validation_leak_free", "validation_stratified")
 MAIN_FIELDS = frozenset(
     "epochs max_steps learning_rate batch_size gradient_accumulation max_length lora_r lora_alpha lora_dropout "
@@ -83,7 +81,7 @@ def _schedule(source: Mapping[str, Any]) -> dict[str, str]:
 
 def read_form(data: Mapping[str, Any]) -> dict[str, str]:
     """What was sent, with every field there: one that is not sent is as the form opens, a box not ticked."""
-    usual = MIXTURE_FIELD | blank("", None) | dict.fromkeys(CHECKS, "false")
+    usual = blank("", None) | dict.fromkeys(CHECKS, "false")
     sent = {name: str(data.get(name, default)).strip() for name, default in usual.items()}
     # Browsers send a line break as two characters, which would make another prompt of it.
     return sent | {"system_prompt": sent["system_prompt"].replace("\r\n", "\n")}
