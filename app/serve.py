@@ -1,5 +1,7 @@
 """The web process: uvicorn with a shutdown that closes the open streams first, so that it ends within a second."""
 
+import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -16,6 +18,7 @@ from app.main import create_app
 from app.processes import WEB_LOCK, take_lock
 
 GRACE_S = 5
+TICK_S = 1.0  # as often as the Date header changes
 LOCK_WAIT_S = 8.0  # an earlier web process may be ending now
 
 
@@ -25,11 +28,22 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """uvicorn's own looks ten times a second whether it shall end, a good part of all an idle server does."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), TICK_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if hub := getattr(self._app.state, "hub", None):
             hub.close()
         super().handle_exit(sig, frame)
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._ending.set)
 
 
 def serve(settings: Settings) -> None:
