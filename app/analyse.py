@@ -1,6 +1,7 @@
-"""`python -m app.analyse FILE LINES READING`: reads a dataset in a process of its own, tells what it saw as JSON lines.
+"""`python -m app.analyse FILE LINES READING TRAINED`: reads a dataset in a process of its own.
 
-A file that is no plain JSONL is first unpacked into LINES, which is read then; READING is JSON, {} for "as it is".
+A file that is no plain JSONL is first unpacked into LINES, which is read then; READING is JSON, {} for "as it is", and
+so is TRAINED, [[file, name], ...]: what is asked there must not be asked here. What it saw it tells as JSON lines:
 
     {"unpacked": {"container", "size", "sha256"}}           where it was unpacked
     {"progress": 0.4, "num_records": n, "num_valid": m}     about twice a second
@@ -14,7 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ from app.conversations.containers.streams import Unpackable
 from app.conversations.containers.unpack import unpack
 from app.conversations.findings import Finding
 from app.conversations.inspection import inspect
+from app.conversations.lints import leakage
+from app.conversations.lints.leakage import Trained
+from app.conversations.lints.whole import merged
 from app.conversations.part import Options
 
 BATCH = 500
 PROGRESS_EVERY_S = 0.5
-# Looking through the lines is most of the work; comparing them is the rest.
-SHARE_OF_LINES = 0.9
+# Looking through the lines is most of the work; comparing them is the rest. What is trained on comes before both.
+SHARE_OF_LINES, SHARE_OF_TRAINED = 0.9, 0.5
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -39,14 +43,19 @@ Say = Callable[[dict[str, Any]], None]
 class Progress:
     """Says how far the reading is, now and then."""
 
-    def __init__(self, say: Say) -> None:
-        self._say, self._spoke_at = say, time.monotonic()
+    def __init__(self, say: Say, compares: bool) -> None:
+        self._say, self._spoke_at, self._before = say, time.monotonic(), SHARE_OF_TRAINED * compares
 
     def __call__(self, share: float, num_records: int, num_valid: int) -> None:
+        self._tell(self._before + (SHARE_OF_LINES - self._before) * share, num_records, num_valid)
+
+    def of_trained(self, share: float) -> None:
+        self._tell(self._before * share, 0, 0)
+
+    def _tell(self, share: float, num_records: int, num_valid: int) -> None:
         if time.monotonic() - self._spoke_at >= PROGRESS_EVERY_S:
             self._spoke_at = time.monotonic()
-            told = {"num_records": num_records, "num_valid": num_valid}
-            self._say({"progress": round(SHARE_OF_LINES * share, 4), **told})
+            self._say({"progress": round(share, 4), "num_records": num_records, "num_valid": num_valid})
 
 
 def unpacked(path: Path, lines: Path, reading: Reading, say: Say) -> Path:
@@ -58,11 +67,13 @@ def unpacked(path: Path, lines: Path, reading: Reading, say: Say) -> Path:
     return lines
 
 
-def analyse(path: Path, say: Say) -> None:
+def analyse(path: Path, say: Say, trained: Sequence[Trained] = ()) -> None:
     """Read the whole file of lines; every message goes to `say`."""
     kinds = Counter[str]()
-    with inspect(path, Options(), Progress(say)) as seen:
-        for findings in _batched(seen.findings(), BATCH):
+    progress = Progress(say, bool(trained))
+    leaks = list(leakage.find(trained, path, progress.of_trained)) if trained else []
+    with inspect(path, Options(), progress) as seen:
+        for findings in _batched(merged(seen.findings(), iter(leaks)), BATCH):
             kinds.update(finding.kind for finding in findings)
             say({"findings": [finding.as_json() for finding in findings]})
         totals = {"num_records": seen.num_records, "num_valid": seen.num_valid, "findings": dict(kinds)}
@@ -81,12 +92,13 @@ def _print(message: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 3:
-        sys.stderr.write("usage: python -m app.analyse FILE LINES READING\n")
+    if len(arguments) != 4:
+        sys.stderr.write("usage: python -m app.analyse FILE LINES READING TRAINED\n")
         return 2
     path, lines, reading = Path(arguments[0]), Path(arguments[1]), msgspec.json.decode(arguments[2], type=Reading)
+    trained = [Trained(Path(place), name) for place, name in json.loads(arguments[3])]
     try:
-        analyse(unpacked(path, lines, reading, _print), _print)
+        analyse(unpacked(path, lines, reading, _print), _print, trained)
     except BrokenPipeError:
         return 1  # whoever started us is gone; there is nobody left to tell
     except Unpackable as error:

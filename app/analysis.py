@@ -10,7 +10,7 @@ from typing import Any
 from anyio import from_thread, to_thread
 
 from app.db import Database
-from app.services import datasets, estimates
+from app.services import datasets, estimates, rechecks
 from app.services.base_models import BaseModels
 from app.space import is_full
 from app.storage import Storage
@@ -115,12 +115,13 @@ class Analysis:
             )
 
     def _begin(self, dataset_id: int) -> list[str]:
-        """The file, where its lines go if it has to be unpacked, how it is read."""
+        """The file, where its lines go if it has to be unpacked, how it is read, and what it is compared with."""
         with self._database.write() as session:
             dataset = datasets.get(session, dataset_id)
             datasets.begin_check(session, dataset)
-            sha256, reading = dataset.sha256, json.dumps(dataset.reading or {})
-            return [str(self._storage.dataset(sha256)), str(self._storage.unpacked(sha256)), reading]
+            places = str(self._storage.dataset(dataset.sha256)), str(self._storage.unpacked(dataset.sha256))
+            trained = [(str(path), name) for path, name in rechecks.trained_files(session, self._storage, dataset)]
+            return [*places, json.dumps(dataset.reading or {}), json.dumps(trained)]
 
     def _take(self, dataset_id: int, report: dict[str, Any]) -> bool:
         """Store what the child says; true once it said all."""

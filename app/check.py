@@ -44,7 +44,8 @@ def check(
             findings = [finding.as_json() for finding in seen.findings()]
             totals = {"records": seen.num_records, "valid": seen.num_valid}
             if train:
-                findings += [finding.as_json() for finding in leakage.find(_lines(train, room, reading), seen.path)]
+                trained = [leakage.Trained(_lines(train, room, reading))]
+                findings += [finding.as_json() for finding in leakage.find(trained, seen.path)]
                 findings.sort(key=lambda finding: finding["line"])
             return totals | {"findings": findings, "statistics": seen.totals()}
     except OSError as error:

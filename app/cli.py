@@ -155,6 +155,10 @@ def check(
     train: Annotated[
         Path | None, typer.Option(help="The training data of this validation file, to see what stands in both.")
     ] = None,
+    shape: Annotated[str | None, typer.Option(help="How the records are meant: messages, prompt, ...")] = None,
+    fields: Annotated[
+        str | None, typer.Option(help="The file's own names, such as prompt=question,response=answer.")
+    ] = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write the report there, - for standard output.")
     ] = None,
@@ -164,10 +168,11 @@ def check(
     """Check a dataset: exit 0 without errors, 1 with errors, 2 where it cannot be read."""
     from app.check import check as run_check
     from app.check import exit_code, model_folder, summary
+    from app.conversations.containers.reading import Reading
 
     try:
         settings = settings_with(data_dir=data_dir, model_roots=_roots(model_root))
-        report = run_check(file, model_folder(model, settings), max_length, train)
+        report = run_check(file, model_folder(model, settings), max_length, train, Reading.written(shape, fields))
     except AppError as error:
         typer.echo(error.message, err=True)
         raise typer.Exit(2) from None

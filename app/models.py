@@ -63,6 +63,7 @@ class Dataset(SQLModel, table=True):
     reading: dict[str, Any] | None = json_field()  # shape and fields, where a person said how to read it
     unpacked: dict[str, Any] | None = json_field()  # container, size and sha256 of its lines; None for plain JSONL
     made: dict[str, Any] | None = json_field()  # from its parent: what was left out and repaired, with the counts
+    compared_with: list[int] | None = json_field()  # the datasets whose questions must not stand in it
     progress: float = 0.0
     error: str | None = None
     created_at: datetime = moment(nullable=False)

@@ -4,8 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
@@ -16,30 +17,43 @@ from app.db import Database, DatabaseDep
 from app.errors import NotFound, wrong_field
 from app.routes.params import Cursor, Limit, ModelsDep, StorageDep, page_of
 from app.schemas import DEFAULT_SYSTEM_PROMPT, Body
-from app.services import datasets, records
+from app.services import datasets, rechecks, records
 from app.space import Disk
 from app.storage import Received, Storage
 from app.upload import FormFile, body_chunks, is_form, told_size
 
 router = APIRouter(prefix="/api/datasets")
 
+DatasetId = Annotated[int, Field(ge=1, le=2**53)]
 SMALL = 4 * 2**20
 SMALL_WAIT_S = 5.0
 
 
+def _asked_reading(shape: str | None = None, fields: str | None = None) -> Reading:
+    """`?shape=prompt&fields=prompt=question,response=answer`, where the keys of a file do not say how it is meant."""
+    return Reading.written(shape, fields)
+
+
+ReadingDep = Annotated[Reading, Depends(_asked_reading)]
+
+
 @router.put("/{name:path}")
-async def put_dataset(request: Request, database: DatabaseDep, storage: StorageDep, name: str) -> JSONResponse:
+async def put_dataset(
+    request: Request, database: DatabaseDep, storage: StorageDep, name: str, reading: ReadingDep
+) -> JSONResponse:
     """The raw body as a dataset of that name (`curl -T`)."""
-    return await _receive(request, database, storage, name)
+    return await _receive(request, database, storage, name, reading)
 
 
 @router.post("")
-async def post_dataset(request: Request, database: DatabaseDep, storage: StorageDep, name: str = "") -> JSONResponse:
+async def post_dataset(
+    request: Request, database: DatabaseDep, storage: StorageDep, reading: ReadingDep, name: str = ""
+) -> JSONResponse:
     """The raw body (`--data-binary @`), or the part `file` of a form (`-F file=@`)."""
-    return await _receive(request, database, storage, name)
+    return await _receive(request, database, storage, name, reading)
 
 
-async def _receive(request: Request, database: Database, storage: Storage, name: str) -> JSONResponse:
+async def _receive(request: Request, database: Database, storage: Storage, name: str, reading: Reading) -> JSONResponse:
     settings: Settings = request.app.state.settings
     disk: Disk = request.app.state.disk
     body = body_chunks(request, settings.max_upload_bytes)
@@ -58,9 +72,9 @@ async def _receive(request: Request, database: Database, storage: Storage, name:
     if wanted and wanted.lower() != received.sha256:
         received.drop()
         raise wrong_field("file", f"arrived with sha256 {received.sha256}, not {wanted}; send it again")
-    dataset_id, duplicate = await to_thread.run_sync(_store, database, storage, received, name)
+    dataset_id, duplicate, is_new = await to_thread.run_sync(_store, database, storage, received, name, reading)
     analysis: Analysis = request.app.state.analysis
-    if not duplicate:
+    if is_new:
         analysis.add(dataset_id)
     if received.size <= SMALL:
         await analysis.wait(dataset_id, SMALL_WAIT_S)
@@ -68,12 +82,19 @@ async def _receive(request: Request, database: Database, storage: Storage, name:
     return JSONResponse(view | ({"duplicate": True} if duplicate else {}), 200 if duplicate else 201)
 
 
-def _store(database: Database, storage: Storage, received: Received, name: str) -> tuple[int, bool]:
+def _store(
+    database: Database, storage: Storage, received: Received, name: str, reading: Reading
+) -> tuple[int, bool, bool]:
+    """The dataset, whether its bytes were here, and whether to check it: a known file may be meant otherwise now."""
+    asked = msgspec.to_builtins(reading) or None
     try:
         with database.write() as session:
-            dataset, duplicate = datasets.receive(session, storage, received, name)
+            dataset, duplicate = datasets.receive(session, storage, received, name, asked)
+            is_meant_otherwise = duplicate and asked not in (None, dataset.reading)
+            if is_meant_otherwise:
+                rechecks.read_as(session, dataset, reading)
             assert dataset.id is not None
-            return dataset.id, duplicate
+            return dataset.id, duplicate, is_meant_otherwise or not duplicate
     finally:
         received.drop()
 
@@ -109,7 +130,22 @@ class AskedReading(Body):
 def read_dataset_as(request: Request, database: DatabaseDep, dataset_id: int, asked: AskedReading) -> dict[str, Any]:
     """Read the file as another shape than was detected; it is checked anew."""
     with database.write() as session:
-        datasets.read_as(session, datasets.get(session, dataset_id), Reading(asked.shape, asked.fields))
+        rechecks.read_as(session, datasets.get(session, dataset_id), Reading(asked.shape, asked.fields))
+    request.app.state.analysis.add_from_thread(dataset_id)
+    return _view(database, dataset_id)
+
+
+class AskedComparison(Body):
+    """The datasets that a model is trained on."""
+
+    datasets: list[DatasetId] = Field(max_length=50)
+
+
+@router.post("/{dataset_id}/compare", status_code=202)
+def compare_dataset(request: Request, database: DatabaseDep, dataset_id: int, asked: AskedComparison) -> dict[str, Any]:
+    """Look for questions of the training data in a validation dataset; it is checked anew."""
+    with database.write() as session:
+        rechecks.compare(session, datasets.get(session, dataset_id), asked.datasets)
     request.app.state.analysis.add_from_thread(dataset_id)
     return _view(database, dataset_id)
 

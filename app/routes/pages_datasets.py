@@ -12,10 +12,10 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from app.analysis import Analysis
-from app.conversations.containers.reading import SHAPE_KEYS, Reading
 from app.db import Database, DatabaseDep
-from app.errors import NotFound, wrong_field
+from app.errors import NotFound
 from app.routes import pages_data as data
+from app.routes import pages_rechecks as rechecks
 from app.routes import pictures
 from app.routes.params import Cursor, StorageDep
 from app.routes.record_filter import Search, hits
@@ -101,36 +101,8 @@ def show_dataset(
         context = _findings(request, session, dataset_id, of, page) | data.shell(session)
         found = hits(session, storage, dataset_id, asked) | _statistics(session, dataset_id)
         found["family"] = _family(session, dataset_id)
-        found |= _reading(found["dataset"]["reading"] or {})
+        found |= rechecks.forms(session, found["dataset"])
     return render(request, "datasets/dataset.html", **context | found | _kinds(found["dataset"]))
-
-
-def _reading(kept: dict[str, Any]) -> dict[str, Any]:
-    """The fields of the form that says how the file is meant."""
-    written = ", ".join(f"{key}={own}" for key, own in kept.get("fields", {}).items())
-    shapes = [("", "As detected"), *((shape, shape.capitalize()) for shape in SHAPE_KEYS)]
-    return {"reading": {"shape": kept.get("shape") or "", "fields": written}, "shapes": shapes}
-
-
-@router.post("/{dataset_id}/reading")
-async def read_as(request: Request, database: DatabaseDep, dataset_id: int) -> RedirectResponse:
-    """Read the file as another shape, or with other names for its keys; it is checked anew."""
-    async with request.form() as sent:
-        shape, written = str(sent.get("shape", "")) or None, str(sent.get("fields", ""))
-    pairs = [one.partition("=") for one in written.split(",") if one.strip()]
-    if wrong := next((key for key, equals, own in pairs if not (equals and key.strip() and own.strip())), None):
-        raise wrong_field("fields", f"must be written as key=name, with commas between; {wrong.strip()!r} is not")
-    reading = Reading(shape, {key.strip(): own.strip() for key, _, own in pairs})
-    await to_thread.run_sync(_read_as, database, dataset_id, reading)
-    analysis: Analysis = request.app.state.analysis
-    analysis.add(dataset_id)
-    await analysis.wait(dataset_id, 2.0)
-    return RedirectResponse(f"/datasets/{dataset_id}", 303)
-
-
-def _read_as(database: Database, dataset_id: int, reading: Reading) -> None:
-    with database.write() as session:
-        datasets.read_as(session, datasets.get(session, dataset_id), reading)
 
 
 def _findings(

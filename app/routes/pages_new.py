@@ -16,7 +16,7 @@ from app.routes import pages_data as data
 from app.routes import pages_form
 from app.routes.params import ModelsDep, Who
 from app.schemas import TINY_MODEL
-from app.services import estimates, jobs, recipes
+from app.services import estimates, jobs, rechecks, recipes
 from app.services.base_models import BaseModels
 from app.templating import render
 
@@ -187,7 +187,8 @@ def card(session: Session, models: BaseModels, form: dict[str, str]) -> dict[str
             f"{LABELS.get(name) or name.replace('_', ' ').capitalize()}: {words}" for name, words in by_field.items()
         ]
         return {"estimate": None, "choices": [], "reasons": named + others or [error.message]}
-    return {"estimate": found, "choices": _changes(found), "reasons": []}
+    leakage = rechecks.leakage(session, config.validation_dataset_id, new.dataset_ids)
+    return {"estimate": found, "choices": _changes(found), "reasons": [], "leakage": leakage}
 
 
 def _changes(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,15 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from sqlalchemy import insert
 from sqlmodel import Session, col, delete, select
 
-from app.conversations.containers.reading import Reading
 from app.conversations.lints.kinds import KINDS, SEVERITIES
-from app.errors import Conflict, NotFound, wrong_field
+from app.errors import NotFound, wrong_field
 from app.hub import iso
-from app.models import ENDED, Dataset, Finding, Job
+from app.models import Dataset, Finding
 from app.services import attempts, events, ids, trash
 from app.services.trashed import shown
 from app.storage import Received, Storage, plain_name
@@ -20,8 +18,10 @@ from app.storage import Received, Storage, plain_name
 NUM_REASONS = 3
 
 
-def receive(session: Session, storage: Storage, received: Received, name: str) -> tuple[Dataset, bool]:
-    """The dataset of a received file, and whether its bytes were here already."""
+def receive(
+    session: Session, storage: Storage, received: Received, name: str, reading: dict[str, Any] | None = None
+) -> tuple[Dataset, bool]:
+    """The dataset of a received file, and whether its bytes were here already; it stays as it is then."""
     known = session.exec(select(Dataset).where(Dataset.sha256 == received.sha256)).first()
     if known is not None and known.state != "failed":
         received.drop()
@@ -31,6 +31,7 @@ def receive(session: Session, storage: Storage, received: Received, name: str) -
     dataset = known or Dataset(id=ids.fresh(session, Dataset), name="", sha256=received.sha256, size=received.size)
     dataset.name = plain_name(name, f"dataset-{received.sha256[:8]}.jsonl")
     dataset.state, dataset.error, dataset.progress, dataset.trashed_at = "checking", None, 0.0, None
+    dataset.reading = reading
     session.add(dataset)
     session.flush()
     announce(session, dataset)
@@ -74,22 +75,6 @@ def lines_path(storage: Storage, dataset: Dataset) -> Path:
 def note_unpacked(session: Session, dataset: Dataset, unpacked: dict[str, Any]) -> None:
     dataset.unpacked = unpacked
     session.add(dataset)
-
-
-def read_as(session: Session, dataset: Dataset, reading: Reading) -> None:
-    """Say how the file is to be read; it is checked anew. Raises `WrongInput`, and `Conflict` while a job needs it."""
-    if problem := reading.problem():
-        field, _, message = problem.partition(": ")
-        raise wrong_field(field, message)
-    open_jobs = select(Job).where(trash.reads(dataset.id), col(Job.state).not_in(ENDED))
-    if job := session.exec(open_jobs).first():
-        raise Conflict(f"Job {job.id} needs this dataset as it is; wait for its end or cancel it.")
-    dataset.reading = msgspec.to_builtins(reading) or None
-    dataset.state, dataset.error, dataset.progress = "checking", None, 0.0
-    dataset.num_records = dataset.num_valid = dataset.findings = dataset.statistics = None
-    session.add(dataset)
-    session.flush()
-    announce(session, dataset)
 
 
 def add_findings(session: Session, dataset: Dataset, found: Iterable[dict[str, Any]]) -> None:
@@ -191,6 +176,7 @@ def view(dataset: Dataset) -> dict[str, Any]:
         "statistics": dataset.statistics,
         "container": (dataset.unpacked or {}).get("container"),
         "reading": dataset.reading,
+        "compared_with": dataset.compared_with,
         "error": dataset.error,
         "created_at": iso(dataset.created_at),
         "trashed_at": iso(dataset.trashed_at),

@@ -70,6 +70,7 @@ def store(
         return dataset, True
     Received(Path(changes["path"]), changes["size"], changes["sha256"]).keep(storage.changes(received.sha256))
     dataset.parent_id, dataset.version = parent.id, parent.version + 1
+    dataset.compared_with = parent.compared_with
     kept = {"size": changes["size"], "sha256": changes["sha256"]}
     dataset.made = _told(asked) | {"counts": made["counts"], "changes": kept}
     session.add(dataset)

@@ -57,7 +57,7 @@ def test_an_empty_file_has_nothing(tmp_path: Path) -> None:
 
 def test_as_a_process_it_prints_json_lines_and_loads_no_library_for_training(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD % '"Zürich"', "caf")
-    command = [sys.executable, "-X", "importtime", "-m", "app.analyse", str(path), str(tmp_path / "lines"), "{}"]
+    command = [sys.executable, "-X", "importtime", "-m", "app.analyse", str(path), str(tmp_path / "lines"), "{}", "[]"]
     done = subprocess.run(command, capture_output=True, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [list(line) for line in lines] == [
@@ -68,6 +68,6 @@ def test_as_a_process_it_prints_json_lines_and_loads_no_library_for_training(tmp
 
 
 def test_a_file_that_cannot_be_read_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none.jsonl"), str(tmp_path / "lines"), "{}"]) == 2
+    assert main([str(tmp_path / "none.jsonl"), str(tmp_path / "lines"), "{}", "[]"]) == 2
     assert json.loads(capsys.readouterr().out) == {"error": "The file cannot be read: No such file or directory."}
     assert main([]) == 2

@@ -85,3 +85,15 @@ def test_the_command_writes_its_report_and_tells_by_its_exit_status(tmp_path: Pa
     done = CliRunner().invoke(cli, ["check", str(path), "--json", str(out), "--data-dir", str(tmp_path)])
     assert (done.exit_code, json.loads(out.read_text())["valid"]) == (1, 1)
     assert CliRunner().invoke(cli, ["check", str(tmp_path / "none")]).exit_code == 2
+
+
+def test_a_shape_and_names_of_keys_can_be_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "data.jsonl", {"question": "q", "reply": "a"}, {"question": "r", "reply": "b"})
+    assert CliRunner().invoke(cli, ["check", str(path)]).exit_code == 1
+    told = ["--shape", "prompt", "--fields", "prompt=question,response=reply"]
+    assert CliRunner().invoke(cli, ["check", str(path), *told]).exit_code == 0
+    wrong = CliRunner().invoke(cli, ["check", str(path), "--shape", "odd"])
+    assert (wrong.exit_code, wrong.stderr) == (
+        2,
+        "shape: 'odd' is none of messages, conversations, instruction, prompt\n",
+    )

@@ -186,3 +186,16 @@ def test_a_shape_and_names_of_fields_can_be_given(center: Center) -> None:
     assert (wrong.status_code, wrong.json()["error"]["detail"][0]["field"]) == (422, "shape")
     center.make_job(dataset["id"])
     assert center.post(f"/api/datasets/{dataset['id']}/reading", json={}).status_code == 409
+
+
+def test_a_shape_can_be_given_with_the_file(center: Center) -> None:
+    content = jsonl(*[{"question": f"q{n}", "reply": f"a{n}"} for n in range(3)])
+    assert center.upload(content)["state"] == "refused"
+    asked = "?shape=prompt&fields=prompt=question,response=reply"
+    again = center.upload(content, f"rows.jsonl{asked}")
+    assert (again["duplicate"], again["reading"]["shape"], again["num_valid"]) == (True, "prompt", 3)
+    other = center.upload(content + b"\n", f"other.jsonl{asked}")
+    assert (other["state"], other["num_valid"]) == ("ready", 3)
+    for wrong, field in (("shape=odd", "shape"), ("fields=prompt", "fields"), ("fields=odd=question", "fields")):
+        answer = center.client.put(f"/api/datasets/new.jsonl?{wrong}", headers=center.headers, content=b"{}\n")
+        assert (answer.status_code, answer.json()["error"]["detail"][0]["field"]) == (422, field)

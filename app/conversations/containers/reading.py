@@ -7,6 +7,7 @@ import msgspec
 from app.conversations.normalize import json_text
 from app.conversations.reader import parse
 from app.conversations.records import Rejected
+from app.errors import wrong_field
 
 # The keys of each shape; those of the others are left out of a record that is to be read as one.
 SHAPE_KEYS: dict[str, tuple[str, ...]] = {
@@ -25,12 +26,23 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: str | None = None
     fields: dict[str, str] = msgspec.field(default_factory=dict)
 
-    def problem(self) -> str | None:
-        """One sentence on why this is no reading, or None."""
+    @classmethod
+    def written(cls, shape: str | None, fields: str | None) -> "Reading":
+        """As a person writes it: fields as `prompt=question, response=answer`. Raises `WrongInput`."""
+        pairs = [one.partition("=") for one in (fields or "").split(",") if one.strip()]
+        if wrong := next((key for key, equals, own in pairs if not (equals and key.strip() and own.strip())), None):
+            raise wrong_field("fields", f"must be written as key=name, with commas between; {wrong.strip()!r} is not")
+        reading = cls(shape or None, {key.strip(): own.strip() for key, _, own in pairs})
+        if problem := reading.problem():
+            raise wrong_field(*problem)
+        return reading
+
+    def problem(self) -> tuple[str, str] | None:
+        """The field that makes this no reading, and why; or None."""
         if self.shape is not None and self.shape not in SHAPE_KEYS:
-            return f"shape: {self.shape!r} is none of {', '.join(SHAPE_KEYS)}"
+            return "shape", f"{self.shape!r} is none of {', '.join(SHAPE_KEYS)}"
         strange = [name for name in self.fields if name not in FIELD_NAMES]
-        return f"fields: {strange[0]!r} is none of {', '.join(FIELD_NAMES)}" if strange else None
+        return ("fields", f"{strange[0]!r} is none of {', '.join(FIELD_NAMES)}") if strange else None
 
     def apply(self, line: bytes) -> bytes:
         """The line with the keys that were meant; one that is no object stays as it is."""

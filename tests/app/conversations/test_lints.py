@@ -9,7 +9,7 @@ import pytest
 
 from app.conversations.findings import Finding
 from app.conversations.inspection import inspect
-from app.conversations.lints import leakage, odd_image
+from app.conversations.lints import odd_image
 from app.conversations.lints.kinds import KINDS
 from app.conversations.lints.language_of import LANGUAGES, language
 from app.conversations.lints.local import LINTS
@@ -194,13 +194,6 @@ def test_a_key_that_stands_twice_is_noted_with_its_column(tmp_path: Path) -> Non
         "duplicate_key",
         "The key `messages` stands twice in one object, the last time at column 18.",
     )
-
-
-def test_a_question_of_the_training_data_leaks(tmp_path: Path) -> None:
-    train, own = tmp_path / "train.jsonl", tmp_path / "own.jsonl"
-    train.write_bytes(jsonl(record("a", 1), record("b", 2)))
-    own.write_bytes(jsonl(record("c", 3), record("b", 9)))
-    assert [(one.kind, one.line, one.other_line) for one in leakage.find(train, own)] == [("leakage", 2, 2)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""The forms of a dataset's page that have it checked anew: how the file is meant, and what it is compared with."""
+
+from collections.abc import Callable
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse
+from sqlmodel import Session
+
+from app.analysis import Analysis
+from app.conversations.containers.reading import SHAPE_KEYS, Reading
+from app.db import Database, DatabaseDep
+from app.errors import wrong_field
+from app.models import Dataset
+from app.routes import pages_data as data
+from app.services import datasets, rechecks
+
+MAX_CHOICES = 100
+WAIT_S = 2.0
+
+router = APIRouter(prefix="/datasets")
+
+
+def forms(session: Session, dataset: dict[str, Any]) -> dict[str, Any]:
+    """What the two forms show."""
+    kept, compared = dataset["reading"] or {}, dataset["compared_with"] or []
+    written = ", ".join(f"{key}={own}" for key, own in kept.get("fields", {}).items())
+    shapes = [("", "As detected"), *((shape, shape.capitalize()) for shape in SHAPE_KEYS)]
+    views = data.dataset_views(session, MAX_CHOICES)
+    others = [one for one in views if one["id"] != dataset["id"] and one["state"] in rechecks.CHECKED]
+    return {
+        "reading": {"shape": kept.get("shape") or "", "fields": written},
+        "shapes": shapes,
+        "others": [one | {"is_compared": one["id"] in compared} for one in others],
+        "num_leaks": (dataset["findings"] or {}).get("leakage", 0),
+    }
+
+
+@router.post("/{dataset_id}/reading")
+async def read_as(request: Request, database: DatabaseDep, dataset_id: int) -> RedirectResponse:
+    """Read the file as another shape, or with other names for its keys."""
+    async with request.form() as sent:
+        reading = Reading.written(str(sent.get("shape", "")), str(sent.get("fields", "")))
+    return await _again(request, database, dataset_id, lambda session, one: rechecks.read_as(session, one, reading))
+
+
+@router.post("/{dataset_id}/compare")
+async def compare(request: Request, database: DatabaseDep, dataset_id: int) -> RedirectResponse:
+    """Look for questions of the chosen datasets in this one."""
+    async with request.form() as sent:
+        written = [str(one) for one in sent.getlist("datasets")]
+    if wrong := next((one for one in written if not (one.isascii() and one.isdigit() and len(one) < 16)), None):
+        raise wrong_field("datasets", f"must be numbers of datasets; {wrong[:40]!r} is none")
+    chosen = [int(one) for one in written]
+    return await _again(request, database, dataset_id, lambda session, one: rechecks.compare(session, one, chosen))
+
+
+async def _again(
+    request: Request, database: Database, dataset_id: int, begin: Callable[[Session, Dataset], None]
+) -> RedirectResponse:
+    def store() -> None:
+        with database.write() as session:
+            begin(session, datasets.get(session, dataset_id))
+
+    await to_thread.run_sync(store)
+    analysis: Analysis = request.app.state.analysis
+    analysis.add(dataset_id)
+    await analysis.wait(dataset_id, WAIT_S)
+    return RedirectResponse(f"/datasets/{dataset_id}", 303)
