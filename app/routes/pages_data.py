@@ -6,6 +6,7 @@ from fastapi import Request
 from sqlmodel import Session, col, select
 
 from app.columns import utc_now
+from app.conversations.containers.reading import SHAPE_KEYS
 from app.hub import event_json
 from app.models import HELD, Dataset, Event, Job, JobState, Lane
 from app.services import (
@@ -21,12 +22,14 @@ from app.services import (
     nodes,
     opening,
 )
+from app.services.rechecks import CHECKED
 from app.templating import STATE_WORDS
 
 NUM_RECENT = 6
 NUM_WAITING = 20
 NUM_LOG_LINES = 300
 NUM_TELEMETRY = 120
+MAX_OTHERS = 100
 MAX_POINTS = 2000
 HISTORY_COLUMNS = ("step", "loss", "learning_rate", "grad_norm")
 ALL_TOPICS = "state,queue,node,telemetry,dataset"
@@ -264,3 +267,16 @@ def adapter_views(session: Session, limit: int, after: int | None = None) -> lis
 def next_url(request: Request, rows: list[dict[str, Any]], limit: int) -> str | None:
     """Address of the page after this one, with its filters kept."""
     return str(request.url.include_query_params(after=rows[-1]["id"])) if len(rows) == limit else None
+
+
+def recheck_forms(session: Session, dataset: dict[str, Any]) -> dict[str, Any]:
+    """What the forms show that have a dataset checked anew: how it is read, and what it is compared with."""
+    kept, compared = dataset["reading"] or {}, dataset["compared_with"] or []
+    written = ", ".join(f"{key}={own}" for key, own in kept.get("fields", {}).items())
+    others = [one for one in dataset_views(session, MAX_OTHERS) if one["id"] != dataset["id"]]
+    return {
+        "reading": {"shape": kept.get("shape") or "", "fields": written},
+        "shapes": [("", "As detected"), *((shape, shape.capitalize()) for shape in SHAPE_KEYS)],
+        "others": [one | {"is_compared": one["id"] in compared} for one in others if one["state"] in CHECKED],
+        "num_leaks": (dataset["findings"] or {}).get("leakage", 0),
+    }

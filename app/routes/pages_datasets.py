@@ -15,7 +15,6 @@ from app.analysis import Analysis
 from app.db import Database, DatabaseDep
 from app.errors import NotFound
 from app.routes import pages_data as data
-from app.routes import pages_rechecks as rechecks
 from app.routes import pictures
 from app.routes.params import Cursor, StorageDep
 from app.routes.record_filter import Search, hits
@@ -101,7 +100,7 @@ def show_dataset(
         context = _findings(request, session, dataset_id, of, page) | data.shell(session)
         found = hits(session, storage, dataset_id, asked) | _statistics(session, dataset_id)
         found["family"] = _family(session, dataset_id)
-        found |= rechecks.forms(session, found["dataset"])
+        found |= data.recheck_forms(session, found["dataset"])
     return render(request, "datasets/dataset.html", **context | found | _kinds(found["dataset"]))
 
 

@@ -1,7 +1,6 @@
 """The forms of a dataset's page that have it checked anew: how the file is meant, and what it is compared with."""
 
 from collections.abc import Callable
-from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Request
@@ -9,32 +8,15 @@ from fastapi.responses import RedirectResponse
 from sqlmodel import Session
 
 from app.analysis import Analysis
-from app.conversations.containers.reading import SHAPE_KEYS, Reading
+from app.conversations.containers.reading import Reading
 from app.db import Database, DatabaseDep
 from app.errors import wrong_field
 from app.models import Dataset
-from app.routes import pages_data as data
 from app.services import datasets, rechecks
 
-MAX_CHOICES = 100
 WAIT_S = 2.0
 
 router = APIRouter(prefix="/datasets")
-
-
-def forms(session: Session, dataset: dict[str, Any]) -> dict[str, Any]:
-    """What the two forms show."""
-    kept, compared = dataset["reading"] or {}, dataset["compared_with"] or []
-    written = ", ".join(f"{key}={own}" for key, own in kept.get("fields", {}).items())
-    shapes = [("", "As detected"), *((shape, shape.capitalize()) for shape in SHAPE_KEYS)]
-    views = data.dataset_views(session, MAX_CHOICES)
-    others = [one for one in views if one["id"] != dataset["id"] and one["state"] in rechecks.CHECKED]
-    return {
-        "reading": {"shape": kept.get("shape") or "", "fields": written},
-        "shapes": shapes,
-        "others": [one | {"is_compared": one["id"] in compared} for one in others],
-        "num_leaks": (dataset["findings"] or {}).get("leakage", 0),
-    }
 
 
 @router.post("/{dataset_id}/reading")

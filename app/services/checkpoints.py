@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 from app.errors import NotFound, WrongInput
 from app.hub import iso
 from app.models import Attempt, Checkpoint, Job, StoredFile
+from app.services import events
 from app.storage import Received, Storage, inside
 
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
@@ -62,7 +63,10 @@ def store(session: Session, storage: Storage, job: Job, attempt: int, path: str,
         Checkpoint.job_id == job.id, Checkpoint.attempt == attempt, col(Checkpoint.complete).is_(False)
     )
     for checkpoint in session.exec(waiting):
-        _mark_complete(session, job, checkpoint)
+        if _mark_complete(session, job, checkpoint):
+            # Whoever looked when the trainer told of it saw nothing yet that can be resumed from.
+            told = {"step": checkpoint.step, "size": checkpoint.size, "best": checkpoint.best, "stored": True}
+            events.record_of_job(session, job, "checkpoint", told, step=checkpoint.step)
 
 
 def are_stored(session: Session, job_id: int, attempt: int, files: list[dict[str, Any]]) -> bool:
@@ -72,13 +76,15 @@ def are_stored(session: Session, job_id: int, attempt: int, files: list[dict[str
     return all(held.get(one["path"]) == one["sha256"] for one in files)
 
 
-def _mark_complete(session: Session, job: Job, checkpoint: Checkpoint) -> None:
+def _mark_complete(session: Session, job: Job, checkpoint: Checkpoint) -> bool:
+    """Whether all its files are here."""
     if not are_stored(session, checkpoint.job_id, checkpoint.attempt, checkpoint.files):
-        return
+        return False
     checkpoint.complete = True
     session.add(checkpoint)
     session.flush()
     _retire(session, job)
+    return True
 
 
 def _retire(session: Session, job: Job) -> None:

@@ -79,10 +79,10 @@ def _stored(row: dict[str, Any]) -> tuple[Any, ...]:
     return (*[row[name] for name in PLAIN], at, to_json(row["data"]))
 
 
-def record_of_job(session: Session, job: Job, kind: str, data: dict[str, Any]) -> Event:
+def record_of_job(session: Session, job: Job, kind: str, data: dict[str, Any], step: int | None = None) -> Event:
     """Store an event the server itself makes for a job. Its number is negative, so that it meets no trainer's."""
     job.server_seq += 1
-    return record(session, kind, data, job_id=job.id, attempt=job.attempt, seq=-job.server_seq)
+    return record(session, kind, data, job_id=job.id, attempt=job.attempt, seq=-job.server_seq, step=step)
 
 
 def record_state(session: Session, job: Job, message: str = "", **more: Any) -> Event:

@@ -1,7 +1,9 @@
 import pytest
+from sqlmodel import col, select
 
+from app.models import Event
 from app.services import checkpoints
-from tests.factories import Center, Claim
+from tests.factories import Center, Claim, described
 
 
 @pytest.fixture
@@ -20,6 +22,22 @@ def test_a_checkpoint_counts_once_its_files_are_here_with_their_hashes(center: C
     assert center.get(place).json()["items"] == []
     claim.checkpoint(1, b"other")
     assert [one["step"] for one in center.get(place).json()["items"]] == [1]
+
+
+def test_a_checkpoint_is_told_of_again_when_its_last_file_is_here(center: Center, claim: Claim) -> None:
+    claim.begin()
+    files = [described(content) | {"path": f"checkpoints/s/{name}"} for name, content in (("a", b"one"), ("b", b"two"))]
+    claim.beat(claim.step(1), claim.event("checkpoint", step=1, size=6, path="checkpoints/s", files=files))
+
+    def told() -> list[tuple[bool, bool]]:
+        with center.database.read() as session:
+            rows = session.exec(select(Event).where(Event.kind == "checkpoint").order_by(col(Event.id))).all()
+            return [((row.seq or 0) > 0, row.data.get("stored", False)) for row in rows if row.step == 1]
+
+    claim.put("checkpoints/s/a", b"one")
+    assert told() == [(True, False)]
+    claim.put("checkpoints/s/b", b"two")
+    assert told() == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../x", "%2e%2e/x", "/etc/x", "a\\..\\x"])

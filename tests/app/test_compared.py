@@ -1,9 +1,11 @@
 """A validation dataset compared with what is trained on: its findings, its versions, the pages that tell of it."""
 
+from typing import Any
+
 from tests.factories import Center, jsonl, record, rows
 
 
-def compare(center: Center, dataset_id: int, *others: int) -> dict[str, object]:
+def compare(center: Center, dataset_id: int, *others: int) -> dict[str, Any]:
     answer = center.post(f"/api/datasets/{dataset_id}/compare", json={"datasets": list(others)})
     assert answer.status_code == 202, answer.text
     return center.wait_for_dataset(dataset_id)
@@ -26,7 +28,7 @@ def test_what_stands_in_both_is_found_and_a_version_is_free_of_it(center: Center
     made = center.post(f"/api/datasets/{own['id']}/versions", json={"exclude": ["leakage"]}).json()
     made = center.wait_for_dataset(made["id"])
     assert (made["compared_with"], made["num_valid"], "leakage" in made["findings"]) == ([train, more], 1, False)
-    assert "leakage" not in compare(center, own["id"])["findings"]  # type: ignore[operator]
+    assert "leakage" not in compare(center, own["id"])["findings"]
 
 
 def test_what_cannot_be_compared_is_told_in_a_sentence(center: Center) -> None:
@@ -58,7 +60,7 @@ def test_a_job_that_reads_it_keeps_it_as_it_is(center: Center) -> None:
 
 def test_what_it_was_compared_with_may_be_gone_for_good(center: Center) -> None:
     train, own = center.upload(rows(30, "a"))["id"], center.upload(rows(3, "a"))
-    assert compare(center, own["id"], train)["findings"]["leakage"] == 3  # type: ignore[index]
+    assert compare(center, own["id"], train)["findings"]["leakage"] == 3
     center.app.state.storage.dataset(center.get(f"/api/datasets/{train}").json()["sha256"]).unlink()
     center.post(f"/api/datasets/{own['id']}/reading", json={})
     again = center.wait_for_dataset(own["id"])
