@@ -72,6 +72,15 @@ def lines_path(storage: Storage, dataset: Dataset) -> Path:
     return storage.unpacked(dataset.sha256) if dataset.unpacked else storage.dataset(dataset.sha256)
 
 
+def trained_files(session: Session, storage: Storage, dataset: Dataset) -> list[tuple[Path, str]]:
+    """(the lines, how findings call them) of the datasets it is compared with; those that are gone are left out."""
+    found = [session.get(Dataset, other_id) for other_id in dataset.compared_with or ()]
+    others = [one for one in found if one and lines_path(storage, one).exists()]
+    dataset.compared_with = [one.id for one in others if one.id is not None] or None
+    session.add(dataset)
+    return [(lines_path(storage, one), f"{one.name} (dataset {one.id})") for one in others]
+
+
 def note_unpacked(session: Session, dataset: Dataset, unpacked: dict[str, Any]) -> None:
     dataset.unpacked = unpacked
     session.add(dataset)

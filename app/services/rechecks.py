@@ -1,7 +1,6 @@
 """A dataset checked anew: read in another way, or compared with the data that a model is trained on."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +11,6 @@ from app.errors import Conflict, wrong_field
 from app.models import ENDED, HELD, Dataset, Job
 from app.services import datasets, trash
 from app.services.trashed import refuse_trashed
-from app.storage import Storage
 
 CHECKED = ("ready", "refused")
 
@@ -47,15 +45,6 @@ def compare(session: Session, dataset: Dataset, with_ids: Sequence[int]) -> None
         raise Conflict(f"Job {job.id} is reading this dataset; compare it when the job has ended.")
     dataset.compared_with = list(dict.fromkeys(with_ids)) or None
     _begin(session, dataset)
-
-
-def trained_files(session: Session, storage: Storage, dataset: Dataset) -> list[tuple[Path, str]]:
-    """(the lines, how findings call them) of the datasets it is compared with; those that are gone are left out."""
-    found = [session.get(Dataset, other_id) for other_id in dataset.compared_with or ()]
-    others = [one for one in found if one and datasets.lines_path(storage, one).exists()]
-    dataset.compared_with = [one.id for one in others if one.id is not None] or None
-    session.add(dataset)
-    return [(datasets.lines_path(storage, one), f"{one.name} (dataset {one.id})") for one in others]
 
 
 def leakage(session: Session, validation_id: int | None, trained_ids: Sequence[int]) -> dict[str, Any] | None:
