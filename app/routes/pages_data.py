@@ -22,7 +22,6 @@ from app.services import (
     nodes,
     opening,
 )
-from app.services.rechecks import CHECKED
 from app.templating import STATE_WORDS
 
 NUM_RECENT = 6
@@ -277,6 +276,6 @@ def recheck_forms(session: Session, dataset: dict[str, Any]) -> dict[str, Any]:
     return {
         "reading": {"shape": kept.get("shape") or "", "fields": written},
         "shapes": [("", "As detected"), *((shape, shape.capitalize()) for shape in SHAPE_KEYS)],
-        "others": [one | {"is_compared": one["id"] in compared} for one in others if one["state"] in CHECKED],
+        "others": [one | {"is_compared": one["id"] in compared} for one in others if one["state"] in datasets.CHECKED],
         "num_leaks": (dataset["findings"] or {}).get("leakage", 0),
     }

@@ -16,6 +16,7 @@ from app.services.trashed import shown
 from app.storage import Received, Storage, plain_name
 
 NUM_REASONS = 3
+CHECKED = ("ready", "refused")
 
 
 def receive(

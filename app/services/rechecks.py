@@ -12,8 +12,6 @@ from app.models import ENDED, HELD, Dataset, Job
 from app.services import datasets, trash
 from app.services.trashed import refuse_trashed
 
-CHECKED = ("ready", "refused")
-
 
 def read_as(session: Session, dataset: Dataset, reading: Reading) -> None:
     """Say how the file is to be read. Raises `WrongInput`, and `Conflict` while a job needs it."""
@@ -59,7 +57,7 @@ def leakage(session: Session, validation_id: int | None, trained_ids: Sequence[i
 
 def _require_checked(dataset: Dataset) -> None:
     refuse_trashed(dataset)
-    if dataset.state not in CHECKED:
+    if dataset.state not in datasets.CHECKED:
         raise Conflict(f"Dataset {dataset.id} is {dataset.state}; it can be compared once its check is through.")
 
 
