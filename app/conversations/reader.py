@@ -13,7 +13,7 @@ import msgspec
 from app.conversations.normalize import normalize
 from app.conversations.records import Conversation, ExactNumber, Line, Rejected
 
-LINE_LIMIT = 16 * 1024 * 1024
+LINE_LIMIT = 64 * 2**20  # ten photographs of a telephone as data URIs
 BLANKS = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
 KEPT_OF_LONG_LINE = 4096
@@ -111,7 +111,7 @@ def parse(raw: bytes) -> object:
 def _line(found: RawLine, raw: bytes, limit: int) -> Line:
     number, end = found.number, found.end
     if found.is_cut:
-        reason = f"The line is longer than {limit:,} bytes and was not read."
+        reason = f"The line, with the images in it, is longer than {limit:,} bytes and was not read."
         return Line(number, raw[:KEPT_OF_LONG_LINE], None, Rejected("wrong_shape", reason), end)
     try:
         return Line(number, raw, parse(raw), None, end)

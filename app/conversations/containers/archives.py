@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from app.conversations.containers.streams import ALWAYS_FINE, BROKEN, MOST_BYTES, MOST_TIMES, Unpackable
+from app.conversations.containers.streams import BROKEN, Unpackable, most_bytes
+from app.conversations.reader import LINE_LIMIT
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 TAR, TAR_AT = b"ustar", 257
@@ -23,7 +24,7 @@ class Archive:
 
     def __init__(self, folder: Path, packed_size: int) -> None:
         self._folder = folder
-        self._most = min(MOST_BYTES, max(ALWAYS_FINE, MOST_TIMES * packed_size))
+        self._most = most_bytes(packed_size)
         self._total = 0
         self.files: dict[str, Path] = {}
 
@@ -48,11 +49,12 @@ class Archive:
         raise Unpackable(f"The archive must hold one data file ({', '.join(DATA_SUFFIXES)}); it holds {named}.")
 
     def image(self, reference: str, beside: str) -> bytes | None:
-        """The bytes of a file named in a record of `beside`: relative to it, else to the archive's top."""
+        """The first `LINE_LIMIT` bytes of a file named in a record of `beside`: relative to it, else to the top."""
         wanted = PurePosixPath(reference)
         for place in (PurePosixPath(beside).parent / wanted, wanted):
             if found := self.files.get(str(place)):
-                return found.read_bytes()
+                with found.open("rb") as file:
+                    return file.read(LINE_LIMIT)
         return None
 
 

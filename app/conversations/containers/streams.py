@@ -24,6 +24,11 @@ MOST_TIMES, ALWAYS_FINE = 300, 256 * 2**20
 BROKEN = (EOFError, OSError, zlib.error, zstd.ZstdError)
 
 
+def most_bytes(packed_size: int) -> int:
+    """What a file of that size may hold before it counts as a trap."""
+    return min(MOST_BYTES, max(ALWAYS_FINE, MOST_TIMES * packed_size))
+
+
 class Unpackable(AppError):
     status_code, code, message = 422, "cannot_unpack", "The file cannot be unpacked."
 
@@ -37,7 +42,7 @@ class Metered(io.RawIOBase):
 
     def __init__(self, inner: Readable, packed_size: int, kind: str) -> None:
         self._inner, self._kind, self._total = inner, kind, 0
-        self._most = min(MOST_BYTES, max(ALWAYS_FINE, MOST_TIMES * packed_size))
+        self._most = most_bytes(packed_size)
 
     def readable(self) -> bool:
         return True

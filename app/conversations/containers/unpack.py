@@ -14,7 +14,7 @@ import msgspec
 
 from app.conversations.containers import archives, json_array, tables
 from app.conversations.containers.reading import Reading
-from app.conversations.containers.streams import Unpackable, peek, unwrapped
+from app.conversations.containers.streams import Unpackable, most_bytes, peek, unwrapped
 from app.conversations.images import REFERENCE_KEYS
 from app.conversations.normalize import is_item_list, json_text
 from app.conversations.reader import BOM, LINE_LIMIT, parse
@@ -45,10 +45,10 @@ def unpack(path: Path, target: Path, reading: Reading = AS_IT_IS) -> Unpacked | 
             return None
         if reading != AS_IT_IS:
             lines = map(reading.apply, lines)
-        return _write(lines, target, ", ".join(layers) or "jsonl")
+        return _write(lines, target, ", ".join(layers) or "jsonl", most_bytes(path.stat().st_size))
 
 
-def _write(lines: Iterator[bytes], target: Path, container: str) -> Unpacked:
+def _write(lines: Iterator[bytes], target: Path, container: str, most: int) -> Unpacked:
     digest, size = hashlib.sha256(), 0
     with NamedTemporaryFile(dir=target.parent, prefix=".part-", delete=False) as file:
         try:
@@ -56,6 +56,8 @@ def _write(lines: Iterator[bytes], target: Path, container: str) -> Unpacked:
                 piece = line + b"\n"
                 digest.update(piece)
                 size += file.write(piece)
+                if size > most:
+                    raise Unpackable(f"Its records, with their images, take more than {most:,} bytes.")
             file.flush()
             os.fsync(file.fileno())
             os.replace(file.name, target)
@@ -119,15 +121,19 @@ def _plain_lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _with_images(line: bytes, archive: archives.Archive, beside: str) -> bytes:
-    """The line with each image that the archive holds as a data URI in place of its path."""
+    """The line with each image that the archive holds as a data URI in place of its path, until it is too long."""
     try:
         value = parse(line)
     except Rejected:
         return line
     if not isinstance(value, dict):
         return line
-    changed = [_embed(holder, key, archive, beside) for holder, key in _references(value)]
-    return json_text(value).encode() if any(changed) else line
+    size = 0
+    for holder, key in _references(value):
+        size += _embed(holder, key, archive, beside)
+        if size > LINE_LIMIT:
+            break
+    return json_text(value).encode() if size else line
 
 
 def _references(value: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
@@ -142,15 +148,16 @@ def _references(value: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
                 yield from ((item, key) for key in REFERENCE_KEYS if item["type"] != "text")
 
 
-def _embed(holder: Any, key: Any, archive: archives.Archive, beside: str) -> bool:
+def _embed(holder: Any, key: Any, archive: archives.Archive, beside: str) -> int:
+    """How many characters the image takes now; 0 where there is none."""
     found = holder[key] if isinstance(holder, list) else holder.get(key)
     if isinstance(found, dict):
         return _embed(found, "url", archive, beside) or _embed(found, "path", archive, beside)
     if not isinstance(found, str) or found[:5] == "data:":
-        return False
+        return 0
     data = archive.image(found, beside)
     if data is None:
-        return False
+        return 0
     kind = mimetypes.guess_type(found)[0] or "image/png"
-    holder[key] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    return True
+    holder[key] = made = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return len(made)

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from app.conversations.containers import archives, streams
+from app.conversations.containers import streams
 from app.conversations.containers.reading import Reading
 from app.conversations.containers.streams import Unpackable, zstd
 from app.conversations.containers.unpack import unpack
 from app.conversations.normalize import normalize
-from app.conversations.reader import read_conversations, valid_conversations
+from app.conversations.reader import conversation_of, read_conversations, read_lines, valid_conversations
 from app.conversations.records import Conversation, Rejected
 from tests.factories import jsonl, record
 
@@ -188,11 +188,35 @@ def test_links_are_refused(tmp_path: Path) -> None:
 def test_a_bomb_is_refused_before_it_fills_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
 ) -> None:
-    for module in (streams, archives):
-        monkeypatch.setattr(module, "ALWAYS_FINE", 10_000)
-        monkeypatch.setattr(module, "MOST_TIMES", 2)
+    monkeypatch.setattr(streams, "ALWAYS_FINE", 10_000)
+    monkeypatch.setattr(streams, "MOST_TIMES", 2)
     with pytest.raises(Unpackable, match="unpacks to more than"):
         unpacked(tmp_path, pack(LINES * 1000))
+
+
+def test_an_image_that_many_records_name_does_not_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_uri: Callable[..., str]
+) -> None:
+    monkeypatch.setattr(streams, "ALWAYS_FINE", 10_000)
+    monkeypatch.setattr(streams, "MOST_TIMES", 2)
+    lines = jsonl(*[{"prompt": "<image>?", "response": "a", "image": "a.png"}] * 100)
+    data = zip_of(a_dot_jsonl=lines, a_dot_png=zip_bytes(data_uri(40, 30)) + bytes(1000))
+    with pytest.raises(Unpackable, match="with their images, take more than 10,000 bytes"):
+        unpacked(tmp_path, data)
+    assert not (tmp_path / "lines.jsonl").exists()
+
+
+def test_a_record_with_more_images_than_a_line_holds_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_uri: Callable[..., str]
+) -> None:
+    monkeypatch.setattr("app.conversations.containers.unpack.LINE_LIMIT", 5000)
+    lines = jsonl({"prompt": "?", "response": "a", "images": ["a.png"] * 100}, RECORDS[0])
+    unpacked(tmp_path, zip_of(a_dot_jsonl=lines, a_dot_png=zip_bytes(data_uri(40, 30)) + bytes(1000)))
+    lengths = [len(line) for line in (tmp_path / "lines.jsonl").read_bytes().splitlines()]
+    assert 5000 < lengths[0] < 10_000
+    bad, good = map(conversation_of, read_lines(tmp_path / "lines.jsonl", limit=5000))
+    assert isinstance(bad, Rejected) and "with the images in it, is longer than 5,000 bytes" in bad.message
+    assert good == WANTED[0]
 
 
 def test_columns_under_other_names_and_a_shape_that_was_meant(tmp_path: Path) -> None:
@@ -206,7 +230,7 @@ def test_columns_under_other_names_and_a_shape_that_was_meant(tmp_path: Path) ->
 
 @pytest.mark.parametrize("reading", [Reading("sharegpt"), Reading(None, {"question": "prompt"})])
 def test_a_reading_that_means_nothing_is_named(reading: Reading) -> None:
-    assert "is none of" in (reading.problem() or "")
+    assert "is none of" in (reading.problem() or ("", ""))[1]
 
 
 def test_a_list_on_the_first_of_several_lines_makes_no_array(tmp_path: Path) -> None:
