@@ -138,6 +138,12 @@ class Session:
         if wanted or (improved and self.config.keep_best) or step % self.resolved.save_steps == 0:
             self.save()
 
+    def _between_evaluated_rows(self) -> None:
+        self.job.commands.poll()
+        if errand := self._errand():
+            errand()
+            self.saved_step = 0  # what is being found out belongs into a checkpoint of this step as well
+
     def _due(self, cadence: int, done_at: int) -> bool:
         step = self.progress.step
         return step > done_at and (step % cadence == 0 or step == self.resolved.num_steps)
@@ -148,7 +154,7 @@ class Session:
             return False
         stepper, progress = self.stepper, self.progress
         found = evaluate(
-            stepper.trainee, self.data.validation, stepper.vision, self.eval_budget, self.job.commands.poll
+            stepper.trainee, self.data.validation, stepper.vision, self.eval_budget, self._between_evaluated_rows
         )
         shares = answer_shares([(one.answer, one.wanted) for one in answers])
         self.job.events.emit("eval", step=progress.step, loss=found.loss, num_targets=found.num_targets, **shares)

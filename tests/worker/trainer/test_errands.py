@@ -1,5 +1,6 @@
 """A checkpoint or samples asked for in the midst of a step: made between two rows, and no result changed by it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tiny import conversation, make_job, of_kind, run_job
-from worker.trainer import loop
+from worker.trainer import evaluate, loop
 
 RECORDS = [conversation(i) for i in range(24)]
 # A row holds one example or two, so that a step has several rows.
@@ -77,3 +78,30 @@ def test_a_save_before_the_first_step_waits_for_it(model_dir: Path, tmp_path: Pa
     (tmp_path / "commands" / "save").touch()
     run_job(tmp_path)
     assert [one["step"] for one in of_kind(tmp_path, "checkpoint")] == [1, 4]
+
+
+def test_a_checkpoint_and_samples_amid_an_evaluation_change_nothing_of_it(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS | {"validation_share": 0.3, "eval_steps": 2, "keep_best": True}
+    for name in ("plain", "asked"):
+        make_job(tmp_path / name, model_dir, RECORDS, **settings)
+    assert run_job(tmp_path / "plain")["outcome"] == "succeeded"
+    pack, commands, rows = evaluate.pack, tmp_path / "asked" / "commands", []
+
+    def pack_and_touch(*given: Any) -> Any:
+        rows.append(1)
+        if len(rows) == 2:
+            (commands / "save").touch()
+            (commands / "sample").touch()
+        return pack(*given)
+
+    monkeypatch.setattr(evaluate, "pack", pack_and_touch)
+    assert run_job(tmp_path / "asked")["outcome"] == "succeeded"
+    plain, asked = tmp_path / "plain", tmp_path / "asked"
+    assert len(rows) > 5 and weights(asked) == weights(plain)
+    assert [one["loss"] for one in of_kind(asked, "eval")] == [one["loss"] for one in of_kind(plain, "eval")]
+    assert [(one["step"], one["best"]) for one in of_kind(plain, "checkpoint")] == [(2, True), (4, True)]
+    assert [(one["step"], one["best"]) for one in of_kind(asked, "checkpoint")] == [(2, False), (2, True), (4, True)]
+    kinds = [json.loads(line)["kind"] for line in (asked / "events.jsonl").read_text().splitlines()]
+    assert kinds.index("checkpoint") < kinds.index("eval") and kinds.index("sample") < kinds.index("eval")
