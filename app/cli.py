@@ -141,9 +141,10 @@ def token(
 @cli.command("login-url")
 def login_url(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
     """Print an address that signs a browser in, once, within ten minutes."""
+    from app.running import reaching
     from app.security import ensure_token, make_login_code
 
-    settings = settings_with(data_dir=data_dir, host=host, port=port)
+    settings = reaching(settings_with(data_dir=data_dir, host=host, port=port))
     typer.echo(f"{settings.base_url}/login?code={make_login_code(ensure_token(settings.data_dir, 'operator'))}")
 
 
@@ -212,8 +213,9 @@ def job(
 ) -> None:
     """Ask something of a job, as the pages do."""
     from app.job_client import run_action
+    from app.running import reaching
 
-    settings = settings_with(data_dir=data_dir, host=host, port=port)
+    settings = reaching(settings_with(data_dir=data_dir, host=host, port=port))
     raise typer.Exit(run_action(settings, action, job_id, value, now, before))
 
 
@@ -226,8 +228,9 @@ def queue(
 ) -> None:
     """Show the queue in its order, pause it (running jobs go on), or let it go on."""
     from app.job_client import run_queue
+    from app.running import reaching
 
-    raise typer.Exit(run_queue(settings_with(data_dir=data_dir, host=host, port=port), action))
+    raise typer.Exit(run_queue(reaching(settings_with(data_dir=data_dir, host=host, port=port)), action))
 
 
 @cli.command(

@@ -61,7 +61,8 @@ def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 400 and "parsing the body" in str(error.detail):
         return answer(request, 422, "wrong_input", "body: is not JSON", [{"field": "body", "message": "is not JSON"}])
     phrase = HTTPStatus(error.status_code).phrase
-    message = "There is nothing at this address." if error.status_code == 404 else f"{error.detail}."
+    plain = {404: "There is nothing at this address.", 405: f"This address does not take {request.method}."}
+    message = plain.get(error.status_code, f"{error.detail}.")
     response = answer(request, error.status_code, phrase.lower().replace(" ", "_"), message)
     response.headers.update(error.headers or {})
     return response

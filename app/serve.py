@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from app.config import Settings
 from app.main import create_app
 from app.processes import WEB_LOCK, take_lock
+from app.running import note_address
 
 GRACE_S = 5
 TICK_S = 1.0  # as often as the Date header changes
@@ -50,6 +51,7 @@ def serve(settings: Settings) -> None:
     """Serve until a signal; the address is taken before anything is said."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with os.fdopen(_lock(settings.data_dir)):
+        note_address(settings)
         _serve(settings)
 
 

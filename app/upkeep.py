@@ -57,8 +57,9 @@ def doctor(
 ) -> None:
     """Look at this machine and say what would keep it from training: exit 1 on an error."""
     from app.doctor import examine
+    from app.running import reaching
 
-    found = examine(_settings(data_dir))
+    found = examine(reaching(_settings(data_dir)))
     if as_json:
         typer.echo(json.dumps([vars(one) for one in found], ensure_ascii=False, indent=1))
     else:

@@ -5,6 +5,7 @@ import pytest
 from app import serve
 from app.config import Settings
 from app.processes import WEB_LOCK, take_lock
+from app.running import ADDRESS, reaching
 
 
 def test_a_second_web_process_of_a_data_directory_ends_with_a_sentence(
@@ -30,3 +31,23 @@ def test_the_directory_is_free_again_after_its_web_process(settings: Settings, m
     free = take_lock(settings.data_dir / WEB_LOCK)
     assert served == [True] and free is not None
     os.close(free)
+
+
+def test_a_command_finds_the_running_control_center_of_its_directory(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir, found = settings.data_dir, []
+
+    def look(_: Settings) -> None:
+        found.append(reaching(Settings(data_dir=data_dir)).base_url)
+        found.append(reaching(Settings(data_dir=data_dir, port=7999)).base_url)
+
+    monkeypatch.setattr(serve, "_serve", look)
+    usual = Settings(data_dir=data_dir).base_url
+    assert reaching(Settings(data_dir=data_dir)).base_url == usual
+    serve.serve(Settings(data_dir=data_dir, port=7901))
+    assert found == ["http://127.0.0.1:7901", "http://127.0.0.1:7999"]
+    assert reaching(Settings(data_dir=data_dir)).base_url == usual
+    monkeypatch.setattr("app.running._is_running", lambda _: True)
+    (data_dir / ADDRESS).write_text("[]")
+    assert reaching(Settings(data_dir=data_dir)).base_url == usual

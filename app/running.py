@@ -1,0 +1,41 @@
+"""Where the control center of a data directory answers while it runs, so that a command need not be told."""
+
+import json
+import os
+
+from app.config import Settings
+from app.processes import WEB_LOCK, take_lock
+
+ADDRESS = ".address.json"  # in the data directory; true while the web process holds its lock
+TOLD = {"host", "port", "server_url"}
+
+
+def note_address(settings: Settings) -> None:
+    """Called by the web process."""
+    path = settings.data_dir / ADDRESS
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"host": settings.host, "port": settings.port}))
+    part.replace(path)
+
+
+def reaching(settings: Settings) -> Settings:
+    """The settings with the address of the running control center, where neither flag nor environment names one."""
+    if settings.model_fields_set & TOLD or not _is_running(settings):
+        return settings
+    try:
+        kept = json.loads((settings.data_dir / ADDRESS).read_text())
+        return settings.model_copy(update={"host": str(kept["host"]), "port": int(kept["port"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return settings
+
+
+def _is_running(settings: Settings) -> bool:
+    if not (settings.data_dir / WEB_LOCK).exists():
+        return False
+    try:
+        free = take_lock(settings.data_dir / WEB_LOCK)
+    except OSError:
+        return False
+    if free is not None:
+        os.close(free)
+    return free is None
