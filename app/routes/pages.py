@@ -7,7 +7,16 @@ from fastapi.responses import HTMLResponse
 from sqlmodel import Session
 
 from app.db import DatabaseDep
-from app.routes import pages_actions, pages_datasets, pages_jobs, pages_new, pages_nodes, pages_queue, pages_records
+from app.routes import (
+    pages_actions,
+    pages_datasets,
+    pages_jobs,
+    pages_new,
+    pages_nodes,
+    pages_queue,
+    pages_recipes,
+    pages_records,
+)
 from app.routes import pages_data as data
 from app.routes.pages_datasets import has_sample
 from app.routes.params import Cursor, ModelsDep
@@ -25,6 +34,7 @@ router.include_router(pages_nodes.router)
 router.include_router(pages_jobs.router)
 router.include_router(pages_datasets.router)
 router.include_router(pages_records.router)
+router.include_router(pages_recipes.router)
 
 
 @router.get("/")
