@@ -26,6 +26,8 @@ from app.routes import (
     login,
     nodes,
     pages,
+    pages_datasets,
+    pages_statistics,
     pages_versions,
     queue,
     recipes,
@@ -84,6 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
         upkeep,
         versions,
         pages,
+        pages_datasets,
+        pages_statistics,
         pages_versions,
     ):
         app.include_router(module.router)

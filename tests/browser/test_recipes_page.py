@@ -1,9 +1,12 @@
-"""Recipes in a browser: deleted, undone and begun with."""
+"""Recipes in a browser: deleted, undone, begun with; and the numbers of a dataset for one of them."""
+
+import re
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import sign_in
 from tests.conftest import Server
 from tests.factories import rows
 
@@ -30,3 +33,28 @@ def test_a_recipe_is_deleted_undone_and_begun_with(page: Page, server: Server, a
     recipe.get_by_role("link", name="New job with it").click()
     expect(page.locator("#f-lora_r")).to_have_value("24")
     expect(page.locator(".chip[aria-current]")).to_have_text(NAME)
+
+
+def test_the_numbers_follow_the_form_and_keep_what_was_typed(page: Page, server: Server, dataset: int) -> None:
+    page.goto(f"{server.url}/datasets/{dataset}")
+    expect(page.locator("#token-numbers")).to_contain_text("A job with the usual settings")
+    page.fill("#f-max_length", "lots")
+    page.click("#count-tokens")
+    expect(page.locator("#wrong-max_length")).to_have_text("Must be a whole number")
+    expect(page.locator("#f-max_length")).to_have_value("lots")
+    page.fill("#f-max_length", "30")
+    page.select_option("#token-counts [name=recipe]", NAME)
+    page.press("#f-max_length", "Enter")
+    expect(page.locator("#token-numbers")).to_contain_text(re.compile(rf"recipe {NAME}\s*12 steps"))
+    expect(page.locator("#token-numbers")).to_contain_text("Longer than 30 tokens")
+    expect(page.locator("#f-max_length")).to_have_value("30")
+
+
+def test_the_form_of_the_numbers_works_without_script(browser: Browser, server: Server, dataset: int) -> None:
+    context = sign_in(browser, server, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{server.url}/datasets/{dataset}")
+    page.select_option("#token-counts [name=recipe]", NAME)
+    page.click("#count-tokens")
+    expect(page.locator("#token-numbers")).to_contain_text("12 steps")
+    context.close()
