@@ -26,6 +26,9 @@ from app.routes import (
     login,
     nodes,
     pages,
+    pages_datasets,
+    pages_rechecks,
+    pages_statistics,
     pages_versions,
     queue,
     recipes,
@@ -84,6 +87,9 @@ def create_app(settings: Settings) -> FastAPI:
         upkeep,
         versions,
         pages,
+        pages_datasets,
+        pages_rechecks,
+        pages_statistics,
         pages_versions,
     ):
         app.include_router(module.router)

@@ -16,9 +16,18 @@ LONGEST_HEADER = 100 << 20
 def missing_parts(folder: Path) -> list[str]:
     """What a Qwen3-VL folder lacks, in words; empty where it can be loaded."""
     missing = [f"no {name}" for name in NEEDED if not (folder / name).is_file()]
-    if not any((folder / name).is_file() for name in TEMPLATES):
+    if not _has_template(folder):
         missing.append("no chat template")
     return missing + _wrong_type(folder) + missing_weights(folder)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether texts can be made into tokens with it, weights or not."""
+    return (folder / "tokenizer.json").is_file() and _has_template(folder)
+
+
+def _has_template(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TEMPLATES)
 
 
 def _wrong_type(folder: Path) -> list[str]:

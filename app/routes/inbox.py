@@ -83,6 +83,7 @@ def _context(request: Request, session: Session, after: int | None) -> dict[str,
     rows = [inbox.view(session, row) for row in inbox.page(session, PAGE_SIZE, after)]
     query = f"?after={after}" if after is not None else ""
     place = {"folder": str(standing.folder), "problem": standing.problem, "default_model": models.default}
+    place["default_recipe"] = request.app.state.settings.default_recipe
     place["pills"] = {state: PILLS.get(state, state) for state in (*LIVE, *ENDED)}
     return place | {
         "rows": rows,

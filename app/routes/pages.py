@@ -9,17 +9,16 @@ from sqlmodel import Session
 from app.db import DatabaseDep
 from app.routes import (
     pages_actions,
-    pages_datasets,
     pages_jobs,
     pages_new,
     pages_nodes,
     pages_queue,
-    pages_rechecks,
+    pages_recipes,
     pages_records,
 )
 from app.routes import pages_data as data
-from app.routes.pages_datasets import has_sample
 from app.routes.params import Cursor, ModelsDep
+from app.routes.sample import has_sample
 from app.schemas import TINY_MODEL
 from app.services import adapters
 from app.templating import render
@@ -32,9 +31,8 @@ router.include_router(pages_actions.router)
 router.include_router(pages_queue.router)
 router.include_router(pages_nodes.router)
 router.include_router(pages_jobs.router)
-router.include_router(pages_datasets.router)
 router.include_router(pages_records.router)
-router.include_router(pages_rechecks.router)
+router.include_router(pages_recipes.router)
 
 
 @router.get("/")

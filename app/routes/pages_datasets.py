@@ -15,26 +15,17 @@ from app.analysis import Analysis
 from app.db import Database, DatabaseDep
 from app.errors import NotFound
 from app.routes import pages_data as data
-from app.routes import pictures
+from app.routes import pages_statistics, pictures
 from app.routes.params import Cursor, StorageDep
 from app.routes.record_filter import Search, hits
+from app.routes.sample import has_sample, sample_file
 from app.services import datasets, versions
 from app.storage import Received, Storage
-from app.templating import ROOT, render
+from app.templating import render
 
 PAGE_SIZE = 25
-SAMPLES = ROOT / "examples"
 
-router = APIRouter(prefix="/datasets")
-
-
-def sample_file() -> Path | None:
-    """The sample that comes with the project, where it is there."""
-    return next(iter(sorted(SAMPLES.glob("*.jsonl"))), None)
-
-
-def has_sample() -> bool:
-    return sample_file() is not None
+router = APIRouter(prefix="/datasets", include_in_schema=False, default_response_class=HTMLResponse)
 
 
 def _list(request: Request, session: Session, after: int | None) -> dict[str, Any]:
@@ -86,22 +77,28 @@ def _keep(database: Database, storage: Storage, received: Received, name: str) -
 
 
 @router.get("/{dataset_id}")
-def show_dataset(
+async def show_dataset(
     request: Request,
     database: DatabaseDep,
     storage: StorageDep,
     dataset_id: int,
     asked: Annotated[Search, Query()],
+    numbers: pages_statistics.AskedNumbers,
     of: str | None = None,
     page: Cursor = None,
 ) -> HTMLResponse:
     """Counts, statistics, findings (`of` a kind, from `page` on), and the records that are asked for."""
-    with database.read() as session:
-        context = _findings(request, session, dataset_id, of, page) | data.shell(session)
-        found = hits(session, storage, dataset_id, asked) | _statistics(session, dataset_id)
-        found["family"] = _family(session, dataset_id)
-        found |= data.recheck_forms(session, found["dataset"])
-    return render(request, "datasets/dataset.html", **context | found | _kinds(found["dataset"]))
+    counted = await pages_statistics.on_page(request, dataset_id, numbers)
+
+    def show() -> HTMLResponse:
+        with database.read() as session:
+            context = _findings(request, session, dataset_id, of, page) | data.shell(session)
+            found = hits(session, storage, dataset_id, asked) | _statistics(session, dataset_id)
+            found["family"] = _family(session, dataset_id)
+            found |= data.recheck_forms(session, found["dataset"]) | {"counted": counted}
+        return render(request, "datasets/dataset.html", **context | found | _kinds(found["dataset"]))
+
+    return await to_thread.run_sync(show)
 
 
 def _findings(
@@ -159,6 +156,13 @@ def show_kinds(request: Request, database: DatabaseDep, dataset_id: int) -> HTML
 
 
 @router.get("/{dataset_id}/_statistics")
-def show_statistics(request: Request, database: DatabaseDep, dataset_id: int) -> HTMLResponse:
-    with database.read() as session:
-        return render(request, "datasets/_statistics.html", **_statistics(session, dataset_id))
+async def show_statistics(
+    request: Request, database: DatabaseDep, dataset_id: int, numbers: pages_statistics.AskedNumbers
+) -> HTMLResponse:
+    counted = await pages_statistics.on_page(request, dataset_id, numbers)
+
+    def show() -> HTMLResponse:
+        with database.read() as session:
+            return render(request, "datasets/_statistics.html", counted=counted, **_statistics(session, dataset_id))
+
+    return await to_thread.run_sync(show)

@@ -50,8 +50,8 @@ def show_form(
         usable = _usable(session)
         dataset_id = source.dataset_id if source else dataset or (usable[0]["id"] if usable else None)
         model = source.model if source else models.default or TINY_MODEL
-        if source is None and recipe is None and (usual := request.app.state.settings.default_recipe):
-            recipe = usual if usual in recipes.names(session) else None
+        if source is None and recipe is None:
+            recipe = recipes.default_name(session, request.app.state.settings.default_recipe)
         settings = jobs.view(session, source) if source else recipes.view(session, recipe) if recipe else None
         form = pages_form.blank(model, dataset_id, settings) | {"recipe_name": recipe or ""}
         return _form_page(request, session, models, form, {}, [])

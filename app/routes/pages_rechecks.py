@@ -16,7 +16,7 @@ from app.services import datasets, rechecks
 
 WAIT_S = 2.0
 
-router = APIRouter(prefix="/datasets")
+router = APIRouter(prefix="/datasets", include_in_schema=False)
 
 
 @router.post("/{dataset_id}/reading")

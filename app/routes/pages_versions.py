@@ -1,9 +1,9 @@
-"""What a dataset page shows that takes work: new versions, what one changed word by word, exact token counts."""
+"""Versions of a dataset on its page: made by the form, and what one changed word by word."""
 
 import json
 import re
 from difflib import SequenceMatcher
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -11,11 +11,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from app.db import DatabaseDep
 from app.errors import wrong_field
 from app.routes import pages_data as data
-from app.routes import pictures
-from app.routes import statistics as numbers
 from app.routes import versions as rest
-from app.routes.params import Cursor, ModelsDep, StorageDep
-from app.schemas import DEFAULT_SYSTEM_PROMPT, TrainingConfig
+from app.routes.params import Cursor, StorageDep
 from app.services import datasets, versions
 from app.templating import render
 
@@ -48,20 +45,6 @@ async def make_version(
     new = rest.NewVersion(exclude=exclude, repair=repair, name=name)
     answer = await rest.make_version(request, database, storage, dataset_id, new)
     return RedirectResponse(f"/datasets/{json.loads(bytes(answer.body))['id']}", 303)
-
-
-@router.get("/{dataset_id}/_tokens")
-async def show_tokens(
-    request: Request, database: DatabaseDep, storage: StorageDep, models: ModelsDep, dataset_id: int
-) -> HTMLResponse:
-    """Lengths and roles in exact tokens of the usual model; asked for again while they are counted."""
-    limit = TrainingConfig().max_length
-    answer = await numbers.show_statistics(
-        request, database, storage, models, dataset_id, None, DEFAULT_SYSTEM_PROMPT, limit
-    )
-    told = json.loads(bytes(answer.body))
-    drawn: dict[str, Any] = {"histogram": pictures.histogram(told, limit), "pictures": pictures.token_pictures(told)}
-    return render(request, "datasets/_tokens.html", dataset_id=dataset_id, told=told, **drawn)
 
 
 @router.get("/{dataset_id}/diff")

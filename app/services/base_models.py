@@ -8,7 +8,7 @@ from pathlib import Path
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
 from app.errors import wrong_field
 from app.geometry import BUILT_IN, Geometry, read_geometry
-from app.model_folder import missing_parts
+from app.model_folder import has_tokenizer, missing_parts
 from app.schemas import TINY_MODEL
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$", re.ASCII)
@@ -32,8 +32,11 @@ class BaseModels:
         """The local folder of that name, or of that path where it lies under a root."""
         for root in self.roots:
             place = root / name
-            if place.is_dir() and place.resolve().is_relative_to(root.resolve()):
-                return place
+            try:
+                if place.is_dir() and place.resolve().is_relative_to(root.resolve()):
+                    return place
+            except OSError:
+                continue  # no file system has so long a name
         return None
 
     def geometry(self, name: str) -> Geometry | None:
@@ -55,7 +58,7 @@ class BaseModels:
             if not (place / "tokenizer.json").is_file():
                 write_tiny_tokenizer(place)
             return place
-        if (folder := self.folder(name)) is not None:
+        if (folder := self.folder(name)) is not None and has_tokenizer(folder):
             return folder
         raise wrong_field(
             "model", f"the tokenizer of {name!r} is not on this machine; choose one of {', '.join(self.names())}"

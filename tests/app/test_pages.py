@@ -21,6 +21,7 @@ PAGES = (
     "/nodes",
     "/trash",
     "/inbox",
+    "/recipes",
     "/queue",
 )
 JOB_REGIONS = (
@@ -100,6 +101,7 @@ def full(center: Center, claim: Claim) -> Center:
     claim.succeed(step=3)
     center.make_job(1, name="next")
     center.post("/api/datasets/1/versions", json={"repair": ["bare_count"]})
+    center.client.put("/api/recipes/night", headers=center.headers, json={"config": {"lora_r": 8}})
     return center
 
 

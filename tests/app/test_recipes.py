@@ -5,6 +5,7 @@ from httpx2 import Response
 
 from app.config import Settings
 from app.routes import pages_form
+from app.services import recipes
 from tests.factories import Center, rows
 
 CHECK = {"config": {"lora_r": 8, "max_steps": 20}}
@@ -52,6 +53,9 @@ def test_a_recipe_that_is_not_there_is_named_with_those_that_are(center: Center)
         ("small", [], "body"),
         (" small", CHECK, "name"),
         ("x" * 101, CHECK, "name"),
+        ("a%2Fb", CHECK, "name"),
+        ("a/restore", CHECK, "name"),
+        ("", CHECK, "name"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_its_field(center: Center, name: str, body: object, field: str) -> None:
@@ -67,6 +71,61 @@ def test_a_recipe_is_removed_and_its_jobs_stay(center: Center) -> None:
     assert center.client.delete("/api/recipes/small", headers=center.headers).status_code == 204
     assert center.client.delete("/api/recipes/small", headers=center.headers).status_code == 404
     assert center.get(f"/api/jobs/{job_id}").json()["config"]["lora_r"] == 8
+
+
+def delete(center: Center, name: str) -> int:
+    return int(center.client.delete(f"/api/recipes/{name}", headers=center.headers).status_code)
+
+
+def names(center: Center, query: str = "") -> list[str]:
+    return [one["name"] for one in center.get(f"/api/recipes{query}").json()["items"]]
+
+
+def test_a_slash_in_a_name_is_told_in_a_sentence(center: Center) -> None:
+    told = put(center, "a%2Fb", CHECK).json()["error"]["message"]
+    assert told == "name: must be up to 100 letters, digits, spaces and . _ + -, without a slash"
+    assert "no recipe 'a/b'" in center.get("/api/recipes/a%2Fb").json()["error"]["message"]
+    assert delete(center, "a%2Fb") == 404 and names(center, "/") == []
+
+
+def test_a_deleted_recipe_is_taken_back(center: Center) -> None:
+    put(center, "small", CHECK)
+    assert delete(center, "small") == 204
+    assert (names(center), names(center, "?trashed=true")) == ([], ["small"])
+    restored = center.post("/api/recipes/small/restore").json()
+    assert restored["config"] == CHECK["config"] and "trashed_at" not in restored
+    assert (names(center), names(center, "?trashed=true")) == (["small"], [])
+    assert center.post("/api/recipes/small/restore").status_code == 200
+    assert center.post("/api/recipes/other/restore").status_code == 404
+
+
+def test_one_of_the_same_name_takes_the_place_of_a_deleted_one(center: Center) -> None:
+    put(center, "small", CHECK)
+    delete(center, "small")
+    put(center, "small", {"config": {"lora_r": 4}})
+    assert center.post("/api/recipes/small/restore").json()["config"] == {"lora_r": 4}
+    assert names(center, "?trashed=true") == []
+
+
+def test_a_deleted_recipe_goes_when_the_days_of_the_trash_are_over(center: Center) -> None:
+    put(center, "small", CHECK)
+    delete(center, "small")
+    center.client.put("/api/settings/retention", headers=center.headers, json={"trash_days": 0})
+    assert names(center, "?trashed=true") == [] and center.post("/api/recipes/small/restore").status_code == 404
+
+
+def test_deleted_recipes_do_not_count_as_recipes_and_are_not_kept_without_end(
+    center: Center, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "MOST", 2)
+    for name in ("a", "b", "c"):
+        assert put(center, name, CHECK).status_code == 200
+        assert delete(center, name) == 204
+    assert len(names(center, "?trashed=true")) == 2
+    put(center, "d", CHECK)
+    put(center, "e", CHECK)
+    assert put(center, "f", CHECK).status_code == 422
+    assert center.post("/api/recipes/c/restore").status_code == 422
 
 
 def test_the_form_keeps_its_settings_as_a_recipe_and_starts_from_it(center: Center) -> None:
