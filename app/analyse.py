@@ -1,7 +1,7 @@
 """`python -m app.analyse FILE LINES READING TRAINED`: reads a dataset in a process of its own.
 
 A file that is no plain JSONL is first unpacked into LINES, which is read then; READING is JSON, {} for "as it is", and
-so is TRAINED, [[file, name], ...]: what is asked there must not be asked here. What it saw it tells as JSON lines:
+so is TRAINED, [[file, name, id], ...]: what is asked there must not be asked here. What it saw it tells as JSON lines:
 
     {"unpacked": {"container", "size", "sha256"}}           where it was unpacked
     {"progress": 0.4, "num_records": n, "num_valid": m}     about twice a second
@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m app.analyse FILE LINES READING TRAINED\n")
         return 2
     path, lines, reading = Path(arguments[0]), Path(arguments[1]), msgspec.json.decode(arguments[2], type=Reading)
-    trained = [Trained(Path(place), name) for place, name in json.loads(arguments[3])]
+    trained = [Trained(Path(place), *more) for place, *more in json.loads(arguments[3])]
     try:
         analyse(unpacked(path, lines, reading, _print), _print, trained)
     except BrokenPipeError:

@@ -120,7 +120,7 @@ class Analysis:
             dataset = datasets.get(session, dataset_id)
             datasets.begin_check(session, dataset)
             places = str(self._storage.dataset(dataset.sha256)), str(self._storage.unpacked(dataset.sha256))
-            trained = [(str(path), name) for path, name in datasets.trained_files(session, self._storage, dataset)]
+            trained = [(str(path), *more) for path, *more in datasets.trained_files(session, self._storage, dataset)]
             return [*places, json.dumps(dataset.reading or {}), json.dumps(trained)]
 
     def _take(self, dataset_id: int, report: dict[str, Any]) -> bool:

@@ -81,6 +81,7 @@ class Finding(SQLModel, table=True):
     message: str
     excerpt: str | None = None
     other_line: int | None = None
+    other_dataset: int | None = None  # whose line that is, if not this one's
 
 
 class Job(SQLModel, table=True):

@@ -24,6 +24,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     excerpt: str
     other_line: int | None = None
+    other_dataset: int | None = None  # whose line that is, where it is not of the same file
 
     def as_json(self) -> dict[str, Any]:
         fields: dict[str, Any] = msgspec.to_builtins(self)

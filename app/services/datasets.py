@@ -73,13 +73,13 @@ def lines_path(storage: Storage, dataset: Dataset) -> Path:
     return storage.unpacked(dataset.sha256) if dataset.unpacked else storage.dataset(dataset.sha256)
 
 
-def trained_files(session: Session, storage: Storage, dataset: Dataset) -> list[tuple[Path, str]]:
-    """(the lines, how findings call them) of the datasets it is compared with; those that are gone are left out."""
+def trained_files(session: Session, storage: Storage, dataset: Dataset) -> list[tuple[Path, str, int]]:
+    """(the lines, the name, the id) of the datasets it is compared with; those that are gone are left out."""
     found = [session.get(Dataset, other_id) for other_id in dataset.compared_with or ()]
     others = [one for one in found if one and lines_path(storage, one).exists()]
     dataset.compared_with = [one.id for one in others if one.id is not None] or None
     session.add(dataset)
-    return [(lines_path(storage, one), f"{one.name} (dataset {one.id})") for one in others]
+    return [(lines_path(storage, one), one.name, one.id or 0) for one in others]
 
 
 def note_unpacked(session: Session, dataset: Dataset, unpacked: dict[str, Any]) -> None:
@@ -88,7 +88,7 @@ def note_unpacked(session: Session, dataset: Dataset, unpacked: dict[str, Any]) 
 
 
 def add_findings(session: Session, dataset: Dataset, found: Iterable[dict[str, Any]]) -> None:
-    keys = ("kind", "severity", "line", "field", "message", "excerpt", "other_line")
+    keys = ("kind", "severity", "line", "field", "message", "excerpt", "other_line", "other_dataset")
     rows = [{"dataset_id": dataset.id} | {key: one.get(key) for key in keys} for one in found]
     if rows:
         session.execute(insert(Finding), rows)
@@ -165,7 +165,8 @@ def finding_view(row: Finding) -> dict[str, Any]:
         "why": KINDS[row.kind].why if row.kind in KINDS else "",
         "advice": KINDS[row.kind].advice if row.kind in KINDS else "",
     }
-    return view if row.other_line is None else view | {"other_line": row.other_line}
+    other = {"other_line": row.other_line, "other_dataset": row.other_dataset}
+    return view | {key: value for key, value in other.items() if value is not None}
 
 
 def view(dataset: Dataset) -> dict[str, Any]:

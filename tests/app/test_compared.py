@@ -20,10 +20,14 @@ def test_what_stands_in_both_is_found_and_a_version_is_free_of_it(center: Center
     assert (own["compared_with"], own["findings"]) == ([train, more], before | {"leakage": 2})
     found = center.get(f"/api/datasets/{own['id']}/findings").json()["items"]
     assert [one["line"] for one in found] == sorted(one["line"] for one in found)
-    told = [(one["line"], one["other_line"], one["message"]) for one in found if one["kind"] == "leakage"]
+    told = [
+        (one["line"], one["other_line"], one["other_dataset"], one["message"])
+        for one in found
+        if one["kind"] == "leakage"
+    ]
     assert told == [
-        (2, 5, f"Line 5 of train.jsonl (dataset {train}) has the same question."),
-        (3, 1, f"Line 1 of more.jsonl (dataset {more}) has the same question."),
+        (2, 5, train, "Line 5 of train.jsonl has the same question."),
+        (3, 1, more, "Line 1 of more.jsonl has the same question."),
     ]
     made = center.post(f"/api/datasets/{own['id']}/versions", json={"exclude": ["leakage"]}).json()
     made = center.wait_for_dataset(made["id"])
@@ -78,7 +82,8 @@ def test_the_page_compares_and_the_form_of_a_job_tells_of_it(center: Center) -> 
     assert "Compare with training data" in center.get(f"/datasets/{own}").text
     page = post(f"/datasets/{own}/compare", {"datasets": [train]})
     assert "3 records</a> ask what is trained on" in page
-    assert f'value="{train}" checked' in page
+    assert f'value="{train}" checked' in page and f'href="/datasets/{train}/records/1">See it there</a>' in page
+    assert f'href="/datasets/{train}/records/1">See it there</a>' in center.get(f"/datasets/{own}/records/1").text
     assert f'/datasets/{own}?of=leakage#findings">3 records</a>' in post("/jobs/_estimate", asked)
     assert "must be numbers of datasets" in post(f"/datasets/{own}/compare", {"datasets": ["²"]})
     other = center.upload(rows(3, "c"), "other.jsonl")["id"]

@@ -29,6 +29,7 @@ class Trained(NamedTuple):
 
     path: Path
     name: str = "the training data"
+    dataset: int | None = None
 
 
 class Asked(NamedTuple):
@@ -53,7 +54,7 @@ def find(trained: Sequence[Trained], validation: Path, on_share: OnShare = lambd
         for number, file in enumerate(trained):
             begun, length = before / size + number * step, max(1, file.path.stat().st_size)
             for asked, _ in _asked(file.path):
-                wanted.compare(asked, file.name)
+                wanted.compare(asked, file)
                 on_share(begun + step * asked.end / length)
         yield from wanted.findings()
         before = wanted.end
@@ -87,14 +88,14 @@ class Wanted:
         self._asked.append(asked)
         self.end = asked.end
 
-    def compare(self, trained: Asked, name: str) -> None:
+    def compare(self, trained: Asked, file: Trained) -> None:
         """Remember which of the records ask the same as this one."""
         for row in self._exact.pop(trained.exact, ()):
-            self._tell(row, trained, f"Line {trained.line} of {name} has the same question.")
+            self._tell(row, trained.line, file, "the same question")
         tries = 0
         for row in self._candidates(trained):
             if self._is_near(self._asked[row], trained):
-                self._tell(row, trained, f"Line {trained.line} of {name} has nearly the same question.")
+                self._tell(row, trained.line, file, "nearly the same question")
             elif (tries := tries + 1) == TRIES:
                 return
 
@@ -117,8 +118,10 @@ class Wanted:
         mine, theirs = triples(one.texts, self._frame), triples(other.texts, self._frame)
         return one.images == other.images and len(mine & theirs) >= NEAR_SHARE * len(mine | theirs)
 
-    def _tell(self, row: int, trained: Asked, message: str) -> None:
-        self._found[row] = msgspec.structs.replace(self._shown[row], message=message, other_line=trained.line)
+    def _tell(self, row: int, line: int, file: Trained, what: str) -> None:
+        message = f"Line {line} of {file.name} has {what}."
+        told = {"message": message, "other_line": line, "other_dataset": file.dataset}
+        self._found[row] = msgspec.structs.replace(self._shown[row], **told)
 
 
 def _asked(path: Path) -> Iterator[tuple[Asked, Record]]:
