@@ -4,119 +4,44 @@ Loopback addresses with a relay work on every machine, and a relay that holds ev
 """
 
 import contextlib
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
-import psutil
 import pytest
-import redis
 
-from app.broker import server_command
-from tests.conftest import REPOSITORY, Server, free_port
-from tests.factories import rows
+from tests.conftest import Server
+from tests.machines import (
+    LEASE_S,
+    Machine,
+    broker_at,
+    center_at,
+    job_at,
+    make_job,
+    moves_to_another_node,
+    nodes,
+    running,
+    until,
+    worker_command,
+)
 from tests.relay import Relay
 
 # Some seconds on an idle machine; a busy one may take its time.
 pytestmark = pytest.mark.timeout(400)
 
-LEASE_S = 3.0
-CONFIG = {"gradient_accumulation": 2, "sample_prompts": 0, "lora_r": 4, "validation_share": 0, "save_steps": 10}
-
-
-@dataclass
-class Machine:
-    """A worker's launcher behind its links to the pages and to the broker."""
-
-    name: str
-    links: list[Relay]
-    process: "subprocess.Popen[bytes]"
-    log: Path
-
-    def cut(self) -> None:
-        for link in self.links:
-            link.cut()
-
-    def heal(self) -> None:
-        for link in self.links:
-            link.heal()
-
-    def trainers(self) -> list[psutil.Process]:
-        found = psutil.Process(self.process.pid).children(recursive=True)
-        return [one for one in found if "worker.trainer" in " ".join(command_of(one))]
-
-
-def command_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 240.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"it did not happen in time: {what}"
-        time.sleep(0.05)
-    return found
-
-
-@contextlib.contextmanager
-def running(command: list[str], log: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program of ours for as long as the block lasts."""
-    inherited = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    settings = {"OMP_NUM_THREADS": "1", "TRAINCTL_HUB": "false", **environment}
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, env=inherited | settings, cwd=REPOSITORY, stdout=output, stderr=output)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        finally:
-            process.kill()
-            process.wait()
-
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a broker that several machines reach."""
-    folder, port = tmp_path_factory.mktemp("broker"), free_port()
-    command = [*server_command(folder), "--port", str(port), "--bind", "127.0.0.1", "--logfile", ""]
-    with running(command, folder / "log"), redis.Redis(port=port) as client:
-        until(lambda: _answers(client), "the broker answers")
+    with broker_at(tmp_path_factory.mktemp("broker"), "127.0.0.1") as port:
         yield port
-
-
-def _answers(client: redis.Redis) -> bool:
-    with contextlib.suppress(redis.ConnectionError):
-        return bool(client.ping())
-    return False
 
 
 @pytest.fixture(scope="module")
 def center(tmp_path_factory: pytest.TempPathFactory, broker: int) -> Iterator[Server]:
-    """The pages and the API alone: every lane is another machine's."""
-    data_dir, port = tmp_path_factory.mktemp("center") / "data", free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "app.cli", "web", "--data-dir", str(data_dir), "--port", str(port)]
-    settings = {"TRAINCTL_LEASE_S": str(LEASE_S), "TRAINCTL_ALLOWED_HOSTS": "127.0.0.2,127.0.0.3,127.0.0.4"}
-    with running(command, data_dir.parent / "log", REDIS_URL=f"redis://127.0.0.1:{broker}/0", **settings) as process:
-
-        def healthy() -> bool:
-            with contextlib.suppress(httpx.TransportError):
-                return httpx.get(f"{url}/healthz", trust_env=False).is_success
-            return False
-
-        until(healthy, "the control center answers")
-        yield Server(url, (data_dir / "token").read_text().strip(), data_dir, process)
+    folder = tmp_path_factory.mktemp("center")
+    with center_at(folder, "127.0.0.1", broker, "127.0.0.2,127.0.0.3,127.0.0.4") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +60,7 @@ def machine(center: Server, folder: Path, number: int, broker: int | None) -> It
     if broker is not None:
         links.append(Relay(host, ("127.0.0.1", broker)))
         environment["REDIS_URL"] = f"redis://{host}:{links[1].port}/0"
-    command = [sys.executable, "-m", "app.cli", "worker", "--server", f"http://{host}:{pages.port}", "--lanes", "cpu"]
-    command += ["--token-file", str(center.data_dir / "worker-token"), "--node-name", name, "--label", name]
-    command += ["--work-dir", str(folder / "work")]
+    command = worker_command(f"http://{host}:{pages.port}", center.data_dir / "worker-token", name, folder / "work")
     with running(command, folder / "log", **environment) as process:
         yield Machine(name, links, process, folder / "log")
     for link in links:
@@ -153,51 +76,8 @@ def pair(center: Server, client: httpx.Client, broker: int, tmp_path: Path) -> I
         second.heal()
 
 
-def nodes(client: httpx.Client, state: str) -> set[str]:
-    return {one["name"] for one in client.get("/api/nodes").json()["items"] if one["state"] == state}
-
-
-def make_job(client: httpx.Client, seed: str, **config: Any) -> int:
-    dataset = client.put(f"/api/datasets/{seed}.jsonl", content=rows(40, seed)).json()
-    body = {"dataset_id": dataset["id"], "model": "tiny-qwen3-vl", "config": CONFIG | config}
-    answer = client.post("/api/jobs", json=body)
-    assert answer.status_code == 201, answer.text
-    return int(answer.json()["id"])
-
-
-def job_at(client: httpx.Client, job_id: int, state: str, step: int = 0) -> dict[str, Any]:
-    def reached() -> dict[str, Any] | None:
-        job: dict[str, Any] = client.get(f"/api/jobs/{job_id}").json()
-        return job if job["state"] == state and job["step"] >= step else None
-
-    found: dict[str, Any] = until(reached, f"job {job_id} is {state} at step {step}")
-    return found
-
-
-def checkpoints(client: httpx.Client, job_id: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = client.get(f"/api/jobs/{job_id}/checkpoints").json()["items"]
-    return found
-
-
 def test_a_job_of_a_node_that_is_lost_goes_on_on_the_other(client: httpx.Client, pair: list[Machine]) -> None:
-    job_id = make_job(client, "lost", max_steps=120)
-    job_at(client, job_id, "running", step=12)
-    until(lambda: checkpoints(client, job_id), "a checkpoint reached the control center")
-    holder = client.get(f"/api/jobs/{job_id}").json()["lane"].split("/")[0]
-    lost, other = sorted(pair, key=lambda one: one.name != holder)
-    lost.cut()
-    until(lambda: f"job {job_id}, attempt 2 starts" in other.log.read_text(), "the other node has the job")
-    ended = job_at(client, job_id, "succeeded", step=120)
-    assert ended["attempt"] == 2
-    events = client.get(f"/api/jobs/{job_id}/metrics", params={"max_points": 10**6}).json()
-    assert events["step"] == list(range(1, 121))
-    resumed = events["attempt"].index(2) + 1
-    assert events["attempt"] == [1] * (resumed - 1) + [2] * (121 - resumed) and resumed > 10
-    lost.heal()
-    until(lambda: "does not hold the job any more" in lost.log.read_text(), "the lost node hears that it was fenced")
-    until(lambda: not lost.trainers(), "its trainer has ended")
-    assert client.get(f"/api/jobs/{job_id}").json() | {"last_event_id": 0} == ended | {"last_event_id": 0}
-    assert len(client.get("/api/adapters").json()["items"]) == 1
+    moves_to_another_node(client, pair, "lost")
 
 
 @pytest.mark.slow
