@@ -4,6 +4,7 @@
 is moved only after its row says where to (`becoming`, `target`), so that a move that broke off is found and finished.
 """
 
+import atexit
 import logging
 import os
 import threading
@@ -63,16 +64,18 @@ class Inbox:
 
     def start(self) -> None:
         self._thread.start()
+        # The interpreter must not end under a thread that is inside watchfiles.
+        atexit.register(self._thread.join, WATCH_STEP_MS / 1000 + LOOK_S)
 
     def nudge(self) -> None:
         """A file was asked for: look at the next second."""
         self._busy = True
 
     def stop(self) -> None:
+        """Once a turn that is under way has ended none begins any more; the thread ends when watchfiles looks up."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
-        self._unlock()
+        with self._turn:
+            self._unlock()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -81,8 +84,9 @@ class Inbox:
                 for changes in self._changes():
                     if changes or self._busy or time.monotonic() - self._looked_at >= QUIET_LOOK_S:
                         self._try_step()
-            except OSError as error:
-                # No folder yet, or no watches left on this machine: looking now and then finds the same.
+            except (OSError, RuntimeError) as error:
+                # No folder yet, no watches left on this machine, a name that is not UTF-8 (which watchfiles cannot
+                # tell of): looking now and then finds the same.
                 logger.debug("The inbox is not watched: %s", error)
             self._stopping.wait(LOOK_S)
 
@@ -111,7 +115,7 @@ class Inbox:
         """One turn: look at the folder, then bring each file as far as it goes now."""
         with self._turn:
             self._looked_at = time.monotonic()
-            if not self._locked():
+            if self._stopping.is_set() or not self._locked():
                 return
             self._busy = False
             self._mover.finish()

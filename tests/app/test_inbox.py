@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,6 +226,25 @@ def test_a_name_that_is_not_utf8_is_left_alone(box: Box) -> None:
     Path(os.fsdecode(bytes(box.folder) + b"/\xff.jsonl")).write_bytes(rows(3))
     box.step()
     assert box.items() == []
+
+
+def test_a_name_that_is_not_utf8_does_not_end_the_watch(center: Center) -> None:
+    box = Box(center, settle_s=0.2)
+    box.folder.mkdir(exist_ok=True)
+    box.inbox.start()
+    try:
+        time.sleep(1)  # it is listening
+        odd = Path(os.fsdecode(bytes(box.folder) + b"/\xff.jsonl"))
+        odd.write_bytes(rows(3))
+        time.sleep(2)  # watchfiles has met it
+        odd.unlink()
+        box.drop("a.jsonl", rows(30))
+        until = time.monotonic() + 60
+        while not box.items():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    finally:
+        box.inbox.stop()
 
 
 def test_a_dataset_that_was_deleted_takes_no_file_along(box: Box) -> None:
