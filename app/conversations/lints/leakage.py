@@ -11,14 +11,15 @@ import msgspec
 from app.conversations.findings import Finding
 from app.conversations.lints.columns import digest
 from app.conversations.lints.kinds import FRAME_SAMPLE, NEAR_SHARE
-from app.conversations.lints.near_duplicate import AGREEING_BANDS, bands, frame_of, triples
-from app.conversations.lints.record import Record
+from app.conversations.lints.near_duplicate import AGREEING_BANDS, NUM_BANDS, bands, frame_of, triples
+from app.conversations.lints.record import Record, text_of
 from app.conversations.reader import read_conversations
 from app.conversations.records import Conversation
 
-# Validation records looked for at once, some 3 kB of memory each and twice their text; more go in several turns.
-MOST_AT_ONCE, MOST_CHARACTERS = 20_000, 20_000_000
-# Of a bucket no more rows are kept, and of a training record no more comparisons made that find nothing.
+# About so many bytes of memory are given to validation records at once; those beyond go in further turns.
+ROOM = 100_000_000
+OF_RECORD, OF_BANDS = 250, 3000
+# Of a bucket so many rows are looked at, and of a training record so many comparisons made that find nothing.
 MOST_OF_BUCKET, TRIES = 64, 3
 
 OnShare = Callable[[float], None]
@@ -45,91 +46,109 @@ class Asked(NamedTuple):
     images: tuple[int, ...]
 
 
+class Leak(NamedTuple):
+    """Where a question is trained on, and whether it only nearly is."""
+
+    line: int
+    file: Trained
+    is_near: bool
+
+
 def find(trained: Sequence[Trained], validation: Path, on_share: OnShare = lambda share: None) -> Iterator[Finding]:
     """Findings at the lines of `validation`, in order; `other_line` is a line of the file that is named."""
-    frame = frame_of(asked.texts for asked, _ in islice(_asked(validation), FRAME_SAMPLE))
+    leaks = _leaks(trained, validation, on_share)
+    for line, found in read_conversations(validation) if leaks else ():
+        if isinstance(found, Conversation) and (leak := leaks.get(line.number)) is not None:
+            yield _finding(Record.of(line, found), leak)
+
+
+def _leaks(trained: Sequence[Trained], validation: Path, on_share: OnShare) -> dict[int, Leak]:
+    """The leaks by the lines of `validation`."""
+    frame = frame_of(asked.texts for asked in islice(_asked(validation), FRAME_SAMPLE))
     records, size, before = _asked(validation), max(1, validation.stat().st_size), 0
+    leaks: dict[int, Leak] = {}
     while wanted := Wanted(records, frame):
         step = (wanted.end - before) / size / len(trained)
         for number, file in enumerate(trained):
             begun, length = before / size + number * step, max(1, file.path.stat().st_size)
-            for asked, _ in _asked(file.path):
+            for asked in _asked(file.path):
                 wanted.compare(asked, file)
                 on_share(begun + step * asked.end / length)
-        yield from wanted.findings()
+        leaks |= wanted.leaks
         before = wanted.end
+    return leaks
+
+
+def _finding(record: Record, leak: Leak) -> Finding:
+    turn = next((place for place, one in enumerate(record.conversation.turns) if one.role != "system"), 0)
+    what = "nearly the same question" if leak.is_near else "the same question"
+    found = record.finding("leakage", turn, f"Line {leak.line} of {leak.file.name} has {what}.")
+    return msgspec.structs.replace(found, other_line=leak.line, other_dataset=leak.file.dataset)
 
 
 class Wanted:
-    """The next validation records, as many as are looked for at once, found again by what they ask."""
+    """The next validation records, as many as there is room for, found again by what they ask."""
 
-    def __init__(self, records: Iterator[tuple[Asked, Record]], frame: frozenset[str]) -> None:
+    def __init__(self, records: Iterator[Asked], frame: frozenset[str]) -> None:
         self._frame, self.end = frame, 0
-        self._asked: list[Asked] = []
-        self._shown: list[Finding] = []
-        self._found: dict[int, Finding] = {}
-        self._exact: defaultdict[int, list[int]] = defaultdict(list)
-        self._buckets: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        num_characters = 0
-        while len(self) < MOST_AT_ONCE and num_characters < MOST_CHARACTERS and (one := next(records, None)):
-            self._add(*one)
-            num_characters += sum(map(len, one[0].texts))
+        self.leaks: dict[int, Leak] = {}  # by line
+        self._same: defaultdict[int, list[int]] = defaultdict(list)  # lines by the hash of what they ask
+        self._compared: dict[int, Asked] = {}  # those with bands, by line
+        self._buckets: defaultdict[int, list[int]] = defaultdict(list)  # their lines
+        self._num_records = room = 0
+        while room < ROOM and (asked := next(records, None)):
+            room += OF_RECORD + self._add(asked)
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return self._num_records
 
-    def _add(self, asked: Asked, record: Record) -> None:
-        turn = next((place for place, one in enumerate(record.conversation.turns) if one.role != "system"), 0)
-        self._exact[asked.exact].append(len(self))
-        for key in self._keys(asked):
-            if len(bucket := self._buckets[key]) < MOST_OF_BUCKET:
-                bucket.append(len(self))
-        self._shown.append(record.finding("leakage", turn, ""))
-        self._asked.append(asked)
+    def _add(self, asked: Asked) -> int:
+        """Returns about how much memory its bands take."""
+        self._num_records += 1
         self.end = asked.end
+        self._same[asked.exact].append(asked.line)
+        keys = self._keys(asked)
+        if not keys:
+            return 0
+        self._compared[asked.line] = asked
+        for key in keys:
+            if len(bucket := self._buckets[key]) < MOST_OF_BUCKET:
+                bucket.append(asked.line)
+        return OF_BANDS + 2 * sum(map(len, asked.texts))
 
     def compare(self, trained: Asked, file: Trained) -> None:
         """Remember which of the records ask the same as this one."""
-        for row in self._exact.pop(trained.exact, ()):
-            self._tell(row, trained.line, file, "the same question")
+        for line in self._same.pop(trained.exact, ()):
+            self.leaks[line] = Leak(trained.line, file, is_near=False)
         tries = 0
-        for row in self._candidates(trained):
-            if self._is_near(self._asked[row], trained):
-                self._tell(row, trained.line, file, "nearly the same question")
+        for line in self._candidates(trained) if self._buckets else ():
+            if self._is_near(self._compared[line], trained):
+                self.leaks[line] = Leak(trained.line, file, is_near=True)
             elif (tries := tries + 1) == TRIES:
                 return
 
-    def findings(self) -> Iterator[Finding]:
-        for row in sorted(self._found):
-            yield self._found[row]
-
-    def _keys(self, asked: Asked) -> Iterator[tuple[int, int]]:
+    def _keys(self, asked: Asked) -> list[int]:
+        """A number for each band with its value; none where the texts are too short to be compared."""
         values = bands(asked.texts, self._frame)
-        return enumerate(values) if values[0] else iter(())
+        return [value * NUM_BANDS + band for band, value in enumerate(values)] if values[0] else []
 
     def _candidates(self, trained: Asked) -> list[int]:
-        """Rows that agree in enough bands and were not found before, the likeliest first."""
+        """Lines that agree in enough bands and were not found before, the likeliest first."""
         agreeing: Counter[int] = Counter()
         for key in self._keys(trained):
             agreeing.update(self._buckets.get(key, ()))
-        return [row for row, number in agreeing.most_common() if number >= AGREEING_BANDS and row not in self._found]
+        return [line for line, number in agreeing.most_common() if number >= AGREEING_BANDS and line not in self.leaks]
 
     def _is_near(self, one: Asked, other: Asked) -> bool:
         mine, theirs = triples(one.texts, self._frame), triples(other.texts, self._frame)
         return one.images == other.images and len(mine & theirs) >= NEAR_SHARE * len(mine | theirs)
 
-    def _tell(self, row: int, line: int, file: Trained, what: str) -> None:
-        message = f"Line {line} of {file.name} has {what}."
-        told = {"message": message, "other_line": line, "other_dataset": file.dataset}
-        self._found[row] = msgspec.structs.replace(self._shown[row], **told)
 
-
-def _asked(path: Path) -> Iterator[tuple[Asked, Record]]:
+def _asked(path: Path) -> Iterator[Asked]:
     for line, found in read_conversations(path):
         if isinstance(found, Conversation):
-            record = Record.of(line, found)
-            turns = zip(found.turns[:-1], record.texts, strict=False)
-            texts = tuple(text for turn, text in turns if turn.role != "system")
+            turns = [turn for turn in found.turns[:-1] if turn.role != "system"]
+            texts = tuple(text_of(turn) for turn in turns)
             images = tuple(digest(image.data) for image in found.images)
             words = "\0".join(" ".join(text.casefold().split()) for text in texts)
-            yield Asked(line.number, line.end, digest(f"{words}\0{images}".encode()), texts, images), record
+            yield Asked(line.number, line.end, digest(f"{words}\0{images}".encode()), texts, images)

@@ -21,7 +21,7 @@ class Record(NamedTuple):
 
     @classmethod
     def of(cls, line: Line, conversation: Conversation) -> "Record":
-        texts = tuple(turn.text if not turn.calls else _with_calls(turn) for turn in conversation.turns)
+        texts = tuple(map(text_of, conversation.turns))
         turns = enumerate(conversation.turns)
         answers = tuple((place, texts[place]) for place, turn in turns if turn.role == "assistant")
         return cls(line.number, line.raw, line.value, conversation, texts, answers)
@@ -35,7 +35,10 @@ class Record(NamedTuple):
         return Finding(kind, severity_of(kind), self.line, self.field(turn), printable(message), excerpt(text))
 
 
-def _with_calls(turn: Turn) -> str:
+def text_of(turn: Turn) -> str:
+    """Its content and calls of tools."""
+    if not turn.calls:
+        return turn.text
     return "\n".join([turn.text, *(f'{{"name": "{call.name}", "arguments": {call.arguments}}}' for call in turn.calls)])
 
 

@@ -72,7 +72,7 @@ def test_each_file_is_told_by_its_name_and_the_same_words_win(tmp_path: Path) ->
 
 
 def test_more_records_than_are_looked_for_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leakage, "MOST_AT_ONCE", 7)
+    monkeypatch.setattr(leakage, "ROOM", 7 * leakage.OF_RECORD)
     train = written(tmp_path / "train.jsonl", *(record(f"question {number}", 1) for number in range(40)))
     own = written(tmp_path / "own.jsonl", *(record(f"question {number}", 2) for number in range(0, 80, 2)))
     shares: list[float] = []
