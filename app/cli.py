@@ -256,7 +256,7 @@ def main() -> None:
     except AppError as error:
         sys.exit(error.message)
     except OSError as error:
-        sys.exit(f"{error.filename}: {error.strerror}.")
+        sys.exit(f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror or error}.")
 
 
 if __name__ == "__main__":

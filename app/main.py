@@ -41,6 +41,7 @@ from app.routes import (
 from app.security import Gate, Tokens, ensure_token
 from app.services import attempts, events
 from app.services.base_models import BaseModels
+from app.services.datasets import look_for_files
 from app.services.model_files import ModelFiles
 from app.space import Disk
 from app.storage import Storage
@@ -101,7 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     database: Database = app.state.database
-    newest = await to_thread.run_sync(_take_up, database, settings.lease_s)
+    newest = await to_thread.run_sync(_take_up, database, app.state.storage, settings.lease_s)
     app.state.hub = Hub(asyncio.get_running_loop(), newest)
     database.publish = app.state.hub.publish
     app.state.analysis = Analysis(database, app.state.storage, app.state.base_models)
@@ -135,9 +136,10 @@ def _start_inbox(app: FastAPI) -> Inbox:
     return inbox
 
 
-def _take_up(database: Database, lease_s: float) -> int:
+def _take_up(database: Database, storage: Storage, lease_s: float) -> int:
     """Workers that went on while this process was away keep their jobs."""
     with database.write() as session:
         attempts.extend_leases(session, lease_s)
+        look_for_files(session, storage)
     with database.read() as session:
         return events.newest_id(session)

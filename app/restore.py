@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from app.backup import DATABASE, FILES, MANIFEST, artefacts, stamp
-from app.errors import Conflict, NotFound, WrongInput
+from app.errors import Conflict, DiskFull, NotFound, WrongInput
 from app.processes import UP_LOCK, WEB_LOCK, take_lock
+from app.space import human
 from app.storage import Storage, inside, sha256_of, sync_folder
 
 BESIDE = ("", "-wal", "-shm")  # the database and what SQLite keeps beside it
@@ -32,22 +33,44 @@ class Report:
 def restore(backup: Path, storage: Storage, force: bool = False) -> Report:
     """Put the backup's database (and, of a full one, its files) into the data directory and verify the manifest.
 
-    Raises `Conflict` for a directory in use, or not empty without `force`, which puts the database found there aside.
+    What breaks off leaves an empty directory empty, and a used one its database. Raises `Conflict` for a directory in
+    use, or not empty without `force`, which puts the database found there aside; `DiskFull` where room is lacking.
     """
     with _locked(storage.root):
-        if not force and any(not one.name.startswith(".") for one in storage.root.iterdir()):
+        was_empty = not _contents(storage.root)
+        if not force and not was_empty:
             raise Conflict(f"{storage.root} is not empty: use --force, or name another --data-dir.")
-        with _opened(backup, storage.root) as folder:
-            return _restore(folder, backup, storage)
+        try:
+            with _opened(backup, storage.root) as folder:
+                return _restore(folder, backup, storage)
+        except BaseException:
+            for one in _contents(storage.root) if was_empty else ():
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
+            raise
+
+
+def _contents(root: Path) -> list[Path]:
+    return [one for one in root.iterdir() if not one.name.startswith(".")]
 
 
 def _restore(folder: Path, backup: Path, storage: Storage) -> Report:
     _check(folder, backup)
     manifest = _manifest(folder, storage)
+    sizes = [(folder / DATABASE).stat().st_size]
+    sizes += [one["size"] for one in manifest if (folder / FILES / one["path"]).is_file()]
+    _require(storage.root, sum(sizes))
     storage.prepare()
+    _bring_back(manifest, folder / FILES, storage.root)
+    # Last, so that a database never speaks of files that were still to come.
     _put_aside(storage)
     _put_database(folder / DATABASE, storage)
-    return _verify(manifest, folder / FILES, storage.root)
+    return _verify(manifest, storage.root)
+
+
+def _require(root: Path, needed: int) -> None:
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise DiskFull(f"{root} has {human(free)} free and the backup takes {human(needed)} there: free some space.")
 
 
 @contextlib.contextmanager
@@ -71,6 +94,7 @@ def _opened(backup: Path, root: Path) -> Iterator[Path]:
         return
     if not backup.is_file():
         raise NotFound(f"There is no backup at {backup}.")
+    _require(root, backup.stat().st_size)
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=root) as name:
         if tarfile.is_tarfile(backup):
             with tarfile.open(backup) as archive:
@@ -128,9 +152,8 @@ def _put_database(source: Path, storage: Storage) -> None:
     sync_folder(storage.root)
 
 
-def _verify(manifest: list[dict[str, Any]], files: Path, root: Path) -> Report:
-    """Bring back what the backup holds and is not there, and compare everything with the manifest."""
-    report = Report()
+def _bring_back(manifest: list[dict[str, Any]], files: Path, root: Path) -> None:
+    """What the backup holds and is not there."""
     for one in manifest:
         place, kept = inside(root, one["path"]), inside(files, one["path"])
         if kept.is_file() and not _is(place, one):
@@ -138,6 +161,12 @@ def _verify(manifest: list[dict[str, Any]], files: Path, root: Path) -> Report:
             part = place.with_name(f".{place.name}.part")
             shutil.copyfile(kept, part)
             part.replace(place)
+
+
+def _verify(manifest: list[dict[str, Any]], root: Path) -> Report:
+    report = Report()
+    for one in manifest:
+        place = inside(root, one["path"])
         if not place.is_file():
             report.missing.append(one["path"])
         elif not _is(place, one):

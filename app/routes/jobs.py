@@ -14,7 +14,8 @@ from app.models import Job, JobState
 from app.routes.params import Cursor, JsonBody, Limit, ModelsDep, Who, page_of
 from app.schemas import Body
 from app.services import black_boxes, checkpoints, control, estimates, jobs, metrics, order
-from app.services.new_job import Priority
+from app.services.needs import Moment, Needs
+from app.services.new_job import JobId, Priority
 
 router = APIRouter(prefix="/api/jobs")
 
@@ -35,7 +36,19 @@ class MoveBody(Body):
 
 
 class CloneBody(Body):
+    """What shall be other than in the job that is cloned; of the configuration, single keys."""
+
     config: dict[str, Any] = Field(default_factory=dict)
+    name: str | None = Field(None, min_length=1, max_length=200)
+    priority: Priority | None = None
+    needs: Needs | None = None
+    depends_on: list[JobId] = Field(default_factory=list, max_length=100)
+    start_after: Moment | None = None
+    max_duration_s: float | None = Field(None, gt=0, le=10**9, allow_inf_nan=False)
+
+    def changes(self) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"config"}}
+        return {key: value for key, value in given.items() if value is not None or key not in ("name", "priority")}
 
 
 @router.post("", status_code=201)
@@ -196,7 +209,8 @@ def preempt_job(database: DatabaseDep, job_id: int, who: Who) -> dict[str, Any]:
 def clone_job(
     database: DatabaseDep, models: ModelsDep, job_id: int, who: Who, body: CloneBody | None = None
 ) -> dict[str, Any]:
-    """A new job like this one, with the configuration keys given changed."""
+    """A new job like this one but for what is given."""
+    body = body or CloneBody()
     with database.write() as session:
-        new = control.clone(session, jobs.get(session, job_id), body.config if body else {}, who)
+        new = control.clone(session, jobs.get(session, job_id), body.config, who, body.changes())
         return jobs.view(session, estimates.attach(session, models, new))

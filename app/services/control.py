@@ -156,11 +156,11 @@ def set_priority(session: Session, job: Job, priority: str, who: str) -> None:
     jobs.announce_queue(session, job)
 
 
-def clone(session: Session, job: Job, changes: dict[str, Any], who: str) -> Job:
-    """A new job like this one, with the configuration keys given changed."""
+def clone(session: Session, job: Job, changes: dict[str, Any], who: str, others: dict[str, Any] | None = None) -> Job:
+    """A new job like this one, with the configuration keys in `changes` and the fields in `others` as given there."""
     config = read_config(job.config | changes)
     later = job.start_after if job.start_after is not None and job.start_after > utc_now() else None
-    new = NewJob(
+    like = NewJob(
         dataset_id=job.dataset_id,
         datasets=[Mixed(**one) for one in job.datasets] if job.datasets else None,
         model=job.model,
@@ -174,4 +174,4 @@ def clone(session: Session, job: Job, changes: dict[str, Any], who: str) -> Job:
         max_duration_s=job.max_duration_s,
         config=config.model_dump(),
     )
-    return jobs.create(session, new, config, who)
+    return jobs.create(session, like.model_copy(update=others or {}), config, who)

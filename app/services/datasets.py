@@ -17,6 +17,7 @@ from app.storage import Received, Storage, plain_name
 
 NUM_REASONS = 3
 CHECKED = ("ready", "refused")
+LOST = "Its file is not here, as after a restore from a backup without files: send the same file again."
 
 
 def receive(
@@ -24,7 +25,7 @@ def receive(
 ) -> tuple[Dataset, bool]:
     """The dataset of a received file, and whether its bytes were here already; it stays as it is then."""
     known = session.exec(select(Dataset).where(Dataset.sha256 == received.sha256)).first()
-    if known is not None and known.state != "failed":
+    if known is not None and known.state != "failed" and storage.dataset(received.sha256).exists():
         received.drop()
         trash.restore(session, known, "upload")
         return known, True
@@ -32,7 +33,7 @@ def receive(
     dataset = known or Dataset(id=ids.fresh(session, Dataset), name="", sha256=received.sha256, size=received.size)
     dataset.name = plain_name(name, f"dataset-{received.sha256[:8]}.jsonl")
     dataset.state, dataset.error, dataset.progress, dataset.trashed_at = "checking", None, 0.0, None
-    dataset.reading = reading
+    dataset.reading = reading or dataset.reading
     session.add(dataset)
     session.flush()
     announce(session, dataset)
@@ -55,6 +56,20 @@ def page(session: Session, limit: int, after: int | None, trashed: bool = False)
     """Datasets, newest first; those in the trash, or all others."""
     query = select(Dataset).where(shown(Dataset, trashed)).order_by(col(Dataset.id).desc()).limit(limit)
     return list(session.exec(query.where(col(Dataset.id) < after) if after is not None else query))
+
+
+def look_for_files(session: Session, storage: Storage) -> None:
+    """A dataset without its file waits for it, and its jobs with it; one without its unpacked lines is checked anew."""
+    for dataset in session.exec(select(Dataset).where(col(Dataset.state).in_(CHECKED), shown(Dataset, False))):
+        if not storage.dataset(dataset.sha256).exists():
+            dataset.state, dataset.error = "receiving", LOST
+        elif dataset.unpacked and not storage.unpacked(dataset.sha256).exists():
+            dataset.state, dataset.progress = "checking", 0.0
+        else:
+            continue
+        session.add(dataset)
+        session.flush()
+        announce(session, dataset)
 
 
 def being_checked(session: Session) -> list[Dataset]:

@@ -74,10 +74,21 @@ def _continuing(
     return rows
 
 
+def _take_place_of_earlier(session: Session, job: Job, rows: list[dict[str, Any]]) -> None:
+    """A job that goes on from a checkpoint made amid an evaluation makes that evaluation again."""
+    for row in rows:
+        if row["kind"] == "eval" and row["attempt"] > 1:
+            of_step = update(Event).where(col(Event.job_id) == job.id, col(Event.step) == row["step"])
+            earlier = of_step.where(col(Event.kind) == "eval", col(Event.attempt) < row["attempt"])
+            session.exec(earlier.values(superseded=True))
+
+
 def _store(session: Session, job: Job, rows: list[dict[str, Any]], replace: bool = True) -> None:
     """Write events that do nothing but tell, and the steps among them into the curves."""
     if not rows:
         return
+    if replace:
+        _take_place_of_earlier(session, job, rows)
     ids = events.record_many(session, rows)
     steps = [_metric(number, row) for number, row in zip(ids, rows, strict=True) if row["kind"] == "step"]
     if not steps:

@@ -166,7 +166,7 @@ def _fall(session: Session, dependent: Job, cause: int) -> None:
     dependent.error = {
         "code": "dependency_failed",
         "message": f"It waited for job {cause}, which {'failed' if ended == JobState.FAILED else 'was cancelled'}.",
-        "advice": f"Resume or retry job {cause}, then clone this one.",
+        "advice": "Duplicate this job and choose anew what it waits for (by REST: clone it with `depends_on`).",
     }
     _enter(session, dependent, JobState.CANCELLED, dependent.error["message"])
 

@@ -53,10 +53,10 @@ def _stop(session: Session, job: Job) -> None:
 
 def over(job: Job, has_checkpoint: bool) -> dict[str, Any]:
     has_work = has_checkpoint or job.step > 0
-    again = "Resume it to go on from its checkpoint with as many seconds again, or clone it."
+    again = "Resume it to go on from its checkpoint with as many seconds again, or duplicate it."
     return {
         "code": "max_duration",
         "message": f"It took more than the {job.max_duration_s:g} s that it may, and is stopped"
         + (" with its work saved." if has_work else " before its first step."),
-        "advice": again if has_work else "Clone it with a greater max_duration_s.",
+        "advice": again if has_work else "Duplicate it with a longer limit (by REST: clone it with `max_duration_s`).",
     }

@@ -57,6 +57,8 @@ def make_way(session: Session, job: Job) -> str:
         # It was claimed by another lane or called off meanwhile.
         lane = session.get(Lane, job.lane_id) if job.lane_id is not None else None
         other = waiting.first_for(session, lane) if lane is not None else None
+        if other is not None and other.priority > job.priority:
+            other = None  # a person asked for way for another one; for this one nobody did
     if other is None:
         return "Nothing waits for its lane any more; it goes on from its newest checkpoint"
     following = next(iter(waiting.page(session, 1, other)), None)

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.errors import WrongInput
-from app.models import ENDED, Checkpoint, Job, Setting
+from app.models import ENDED, Checkpoint, Job, JobState, Setting
 from app.schemas import Body, field_errors
 
 NAME = "retention"
@@ -43,17 +43,20 @@ def change(session: Session, body: Any) -> Retention:
 
 
 def apply(session: Session) -> int:
-    """Retire what is too old or too much among the checkpoints of ended jobs, never a best one; how many went."""
+    """Retire what is too old or too much among the checkpoints of ended jobs; how many went.
+
+    Never a best one, and never the newest of a job that failed or was stopped, which could go on from nothing else.
+    """
     wanted = read(session)
     if wanted.max_age_days is None and wanted.max_bytes is None:
         return 0
     kept = _kept(session)
-    best = {one.id for one in _best_of_each_job(kept)}
+    needed = {one.id for one in [*_best_of_each_job(kept), *_resumed_from(session, kept)]}
     too_old = timedelta(days=wanted.max_age_days) if wanted.max_age_days is not None else timedelta.max
     total, count = sum(one.size for one in kept), 0
     for checkpoint in kept:
         too_much = wanted.max_bytes is not None and total > wanted.max_bytes
-        if checkpoint.id in best or not (too_much or utc_now() - checkpoint.created_at > too_old):
+        if checkpoint.id in needed or not (too_much or utc_now() - checkpoint.created_at > too_old):
             continue
         checkpoint.retired = True
         session.add(checkpoint)
@@ -70,6 +73,12 @@ def _kept(session: Session) -> list[Checkpoint]:
         .order_by(col(Checkpoint.created_at), col(Checkpoint.id))
     )
     return list(session.exec(query))
+
+
+def _resumed_from(session: Session, kept: list[Checkpoint]) -> list[Checkpoint]:
+    """The newest of each job that may be resumed."""
+    of_job = {one.job_id: one for one in sorted(kept, key=lambda one: one.step) if not one.superseded}
+    return [one for one in of_job.values() if session.get_one(Job, one.job_id).state != JobState.SUCCEEDED]
 
 
 def _best_of_each_job(kept: list[Checkpoint]) -> list[Checkpoint]:

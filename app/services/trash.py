@@ -93,7 +93,7 @@ def _user_of_job(session: Session, job: Job) -> str | None:
 
 
 def _user_of_dataset(session: Session, dataset: Dataset) -> str | None:
-    if dataset.state in ("receiving", "checking"):
+    if dataset.state == "checking":
         return "it is still being checked"
     job = _under_way(session, reads(dataset.id))
     return f"job {job.id} needs it and is {job.state}" if job else None

@@ -39,7 +39,7 @@ def made_before(session: Session, dataset: Dataset, asked: Asked) -> Dataset | N
     """A version that was made from it in the very same way and is still there."""
     query = select(Dataset).where(Dataset.parent_id == dataset.id, col(Dataset.trashed_at).is_(None))
     same = _told(asked)
-    for one in session.exec(query.where(Dataset.state != "failed").order_by(col(Dataset.id))):
+    for one in session.exec(query.where(col(Dataset.state).not_in(("failed", "receiving"))).order_by(col(Dataset.id))):
         if one.made and {key: one.made[key] for key in same} == same:
             return one
     return None

@@ -124,7 +124,11 @@ def reason(
 ) -> dict[str, Any] | None:
     """What keeps a queued job of its own from being claimed; None where it is ready."""
     for dataset_id in sorted(dataset_ids(job) & unready):
-        return {"kind": "dataset", "id": dataset_id, "message": f"waits until dataset {dataset_id} is checked"}
+        is_lost = session.get_one(Dataset, dataset_id).state == "receiving"
+        message = (
+            "waits for the file of dataset {}, which is not here" if is_lost else "waits until dataset {} is checked"
+        )
+        return {"kind": "dataset", "id": dataset_id, "message": message.format(dataset_id)}
     for other_id in job.depends_on:
         other = session.get(Job, other_id)
         if other is not None and other.state != JobState.SUCCEEDED:

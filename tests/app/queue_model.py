@@ -75,10 +75,15 @@ class ModelQueue:
             self.line.insert(self.line.index(others[-1].id) + 1, job.id)
 
     def step_back(self, job: ModelJob) -> None:
-        """Out of its lane and behind the job it makes way for; behind the next that fits where that one is gone."""
+        """Out of its lane and behind the job it makes way for.
+
+        Where that one is gone, behind the next that fits and is of no lower priority.
+        """
         front = self.jobs[job.makes_way_for or 0]
         lane = job.lane or ""
         chosen = front if front.state == "queued" else self.first_for(lane)
+        if chosen is not front and chosen and ORDER.index(chosen.priority) > ORDER.index(job.priority):
+            chosen = None
         queue = self.queued()
         self.leave(job, "queued")
         if chosen is None:

@@ -1,3 +1,5 @@
+import errno
+import gzip
 import json
 import os
 import shutil
@@ -8,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from app.backup import DAILY, DailyBackups, back_up
 from app.cli import cli
 from app.config import Settings
+from app.errors import DiskFull
 from app.main import create_app
 from app.migrate import upgrade
 from app.processes import WEB_LOCK, take_lock
@@ -64,6 +68,56 @@ def test_restoring_names_what_is_missing_and_what_was_altered(storage: Storage, 
     report = restore(made, Storage(target), force=True)
     assert report.altered == ["jobs/1/attempt-1/adapter/README.md"]
     assert [one.split("/")[0] for one in report.missing] == ["datasets"] and report.present == 4
+
+
+def test_a_restore_that_breaks_off_leaves_nothing(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, target = back_up(storage, tmp_path / "backup", full=True), Storage(tmp_path / "new")
+
+    def fail(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.restore.shutil.copyfile", fail)
+    with pytest.raises(OSError, match="No space left"):
+        restore(made, target)
+    assert not [one for one in target.root.iterdir() if not one.name.startswith(".")]
+    monkeypatch.undo()
+    monkeypatch.setattr("app.restore.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10))
+    with pytest.raises(DiskFull, match="has 10 B free and the backup takes"):
+        restore(made, target)
+    monkeypatch.undo()
+    assert restore(made, target).present == 6
+
+
+def test_a_dataset_whose_file_was_not_in_the_backup_waits_for_it_and_its_jobs_with_it(
+    center: Center, storage: Storage, tmp_path: Path
+) -> None:
+    packed = gzip.compress(rows(30, "packed"), mtime=0)
+    waiting = center.make_job(center.upload(packed, "packed.jsonl.gz")["id"])["id"]
+    made = back_up(storage, tmp_path / "backup")
+    restore(made, Storage(tmp_path / "new"))
+    app = create_app(Settings(data_dir=tmp_path / "new", redis_url=None))
+    with TestClient(app, base_url="http://127.0.0.1:7860") as client:
+        again = Center(app, client)
+        lost = again.get("/api/datasets/2").json()
+        assert (lost["state"], lost["error"][:20]) == ("receiving", "Its file is not here")
+        assert "Its file is missing" in again.get("/datasets/2").text
+        assert again.worker().claim() is None
+        assert again.job(waiting)["waiting_for"]["message"] == "waits for the file of dataset 2, which is not here"
+        sent = again.upload(packed, "packed.jsonl.gz")
+        assert (sent["id"], again.wait_for_dataset(2)["state"]) == (2, "ready")
+        assert again.worker().must_claim().job_id == waiting
+    app.state.storage.unpacked(sent["sha256"]).unlink()
+    with TestClient(
+        create_app(Settings(data_dir=tmp_path / "new", redis_url=None)), base_url="http://127.0.0.1:7860"
+    ) as client:
+        assert client.get("/healthz").status_code == 200
+        for _ in range(300):
+            if app.state.storage.unpacked(sent["sha256"]).exists():
+                break
+            time.sleep(0.1)
+        assert app.state.storage.unpacked(sent["sha256"]).exists()
 
 
 def test_the_database_alone_can_be_restored_too(storage: Storage, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ class Session:
         self.job.commands.poll()
         if errand := self._errand():
             errand()
-            self.saved_step = 0  # what is being found out belongs into a checkpoint of this step as well
+            self.saved_step = 0  # told of once more if this evaluation finds that the step is the best one
 
     def _due(self, cadence: int, done_at: int) -> bool:
         step = self.progress.step
