@@ -85,6 +85,8 @@ def _end_child(**_: Any) -> None:
 
 def _drain(**_: Any) -> None:
     _drain_mark[0] = 1
+    for heart in _hearts:
+        heart.nudge()
 
 
 def _leave(**_: Any) -> None:

@@ -65,7 +65,7 @@ class Heart:
     def __init__(self, settings: Settings, gpus: Sequence[Gpu], draining: Callable[[], bool]) -> None:
         self._settings, self._gpus, self._draining = settings, gpus, draining
         self._telemetry = Telemetry(gpus, settings.work_path.absolute())
-        self._stopped = threading.Event()
+        self._stopped, self._due = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
         self._node_id: int | None = None
         self._last_problem = ""
@@ -76,13 +76,19 @@ class Heart:
         self._settings.work_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._thread.start()
 
+    def nudge(self) -> None:
+        """Something changed that the control center should know: beat now."""
+        self._due.set()
+
     def stop(self) -> None:
         self._stopped.set()
+        self._due.set()
         self._thread.join()
 
     def leave(self) -> None:
         """Stops, and tells the control center that this lane is gone; one that cannot be reached finds out itself."""
         self._stopped.set()
+        self._due.set()
         self._thread.join(JOIN_S)
         if self._node_id is None:
             return
@@ -96,7 +102,11 @@ class Heart:
 
     def _run(self) -> None:
         client = Client(self._settings.base_url, self._settings.worker_token_path)
-        while not self._stopped.wait(self._pause_s):
+        while True:
+            self._due.wait(self._pause_s)
+            self._due.clear()
+            if self._stopped.is_set():
+                break
             try:
                 self._beat(client)
                 self._last_problem = ""
