@@ -3,7 +3,7 @@
 A file that is no plain JSONL is first unpacked into LINES, which is read then; READING is JSON, {} for "as it is", and
 so is TRAINED, [[file, name, id], ...]: what is asked there must not be asked here. What it saw it tells as JSON lines:
 
-    {"unpacked": {"container", "size", "sha256"}}           where it was unpacked
+    {"unpacked": {"container", "size", "sha256"}}           null for plain JSONL; first
     {"progress": 0.4, "num_records": n, "num_valid": m}     about twice a second
     {"findings": [...]}                                     at most 500 each, every finding once, by line
     {"done": true, "num_records", "num_valid", "findings": {kind: count}, "statistics": {...}}     last
@@ -61,19 +61,17 @@ class Progress:
 def unpacked(path: Path, lines: Path, reading: Reading, say: Say) -> Path:
     """The file whose lines are the records."""
     found = unpack(path, lines, reading)
-    if found is None:
-        return path
     say({"unpacked": msgspec.to_builtins(found)})
-    return lines
+    return lines if found else path
 
 
 def analyse(path: Path, say: Say, trained: Sequence[Trained] = ()) -> None:
     """Read the whole file of lines; every message goes to `say`."""
     kinds = Counter[str]()
     progress = Progress(say, bool(trained))
-    leaks = list(leakage.find(trained, path, progress.of_trained)) if trained else []
+    leaks = leakage.find(trained, path, progress.of_trained) if trained else iter(())
     with inspect(path, Options(), progress) as seen:
-        for findings in _batched(merged(seen.findings(), iter(leaks)), BATCH):
+        for findings in _batched(merged(seen.findings(), leaks), BATCH):
             kinds.update(finding.kind for finding in findings)
             say({"findings": [finding.as_json() for finding in findings]})
         totals = {"num_records": seen.num_records, "num_valid": seen.num_valid, "findings": dict(kinds)}

@@ -10,6 +10,8 @@ from typing import Any
 from anyio import from_thread, to_thread
 
 from app.db import Database
+from app.errors import Conflict
+from app.processes import die_with_parent
 from app.services import datasets, estimates
 from app.services.base_models import BaseModels
 from app.space import is_full
@@ -17,6 +19,7 @@ from app.storage import Storage
 
 LINE_LIMIT = 64 * 2**20
 RETRY_S = 2.0
+STOPPED = "Its check was stopped; read it again, or send the same file again."
 logger = logging.getLogger(__name__)
 
 
@@ -28,6 +31,8 @@ class Analysis:
         self._waiting: asyncio.Queue[int] = asyncio.Queue()
         self._finished: dict[int, asyncio.Event] = {}
         self._child: Process | None = None
+        self._current: int | None = None
+        self._stopped: set[int] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -56,6 +61,23 @@ class Analysis:
             except TimeoutError:
                 return
 
+    async def cancel(self, dataset_id: int) -> None:
+        """Stop the check of a dataset that is being checked or waits for it; raises `Conflict` for any other."""
+        if finished := self._finished.get(dataset_id):
+            self._stopped.add(dataset_id)
+            if self._current == dataset_id:
+                await self._end_child()
+                await finished.wait()
+            else:
+                await to_thread.run_sync(self._fail, dataset_id, STOPPED)
+        await to_thread.run_sync(self._require_stopped, dataset_id)
+
+    def _require_stopped(self, dataset_id: int) -> None:
+        with self._database.read() as session:
+            dataset = datasets.get(session, dataset_id)
+            if dataset.error != STOPPED:
+                raise Conflict(f"Dataset {dataset_id} is {dataset.state}; only a check under way can be stopped.")
+
     async def stop(self) -> None:
         if self._task:
             self._task.cancel()
@@ -64,11 +86,13 @@ class Analysis:
 
     async def _work(self) -> None:
         while True:
-            dataset_id = await self._waiting.get()
+            self._current = dataset_id = await self._waiting.get()
             try:
-                while not await self._try(dataset_id):
+                while dataset_id not in self._stopped and not await self._try(dataset_id):
                     await asyncio.sleep(RETRY_S)
             finally:
+                self._current = None
+                self._stopped.discard(dataset_id)
                 self._finished.pop(dataset_id, asyncio.Event()).set()
 
     async def _try(self, dataset_id: int) -> bool:
@@ -101,14 +125,20 @@ class Analysis:
     async def _check(self, dataset_id: int) -> None:
         arguments = await to_thread.run_sync(self._begin, dataset_id)
         self._child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app.analyse", *arguments), stdin=DEVNULL, stdout=PIPE, limit=LINE_LIMIT
+            *(sys.executable, "-m", "app.analyse", *arguments),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            limit=LINE_LIMIT,
+            preexec_fn=die_with_parent(),
         )
         assert self._child.stdout is not None
         done = False
         async for line in self._child.stdout:
             done = await to_thread.run_sync(self._take, dataset_id, json.loads(line)) or done
         code = await self._child.wait()
-        if not done:
+        if dataset_id in self._stopped and not done:
+            await to_thread.run_sync(self._fail, dataset_id, STOPPED)
+        elif not done:
             reason = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
             await to_thread.run_sync(
                 self._fail, dataset_id, f"The check {reason} before it was through; send it again."

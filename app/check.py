@@ -11,6 +11,7 @@ from app.conversations.containers.unpack import AS_IT_IS, unpack
 from app.conversations.inspection import inspect
 from app.conversations.lints import leakage
 from app.conversations.part import Options
+from app.conversations.reader import valid_conversations
 from app.errors import AppError
 from app.schemas import DEFAULT_SYSTEM_PROMPT, TrainingConfig
 from app.services.base_models import BaseModels
@@ -44,12 +45,21 @@ def check(
             findings = [finding.as_json() for finding in seen.findings()]
             totals = {"records": seen.num_records, "valid": seen.num_valid}
             if train:
-                trained = [leakage.Trained(_lines(train, room, reading))]
+                trained = [leakage.Trained(_trained(train, room, reading))]
                 findings += [finding.as_json() for finding in leakage.find(trained, seen.path)]
                 findings.sort(key=lambda finding: finding["line"])
             return totals | {"findings": findings, "statistics": seen.totals()}
     except OSError as error:
         raise Unreadable(f"{error.filename or path} cannot be read: {error.strerror or error}.") from None
+
+
+def _trained(path: Path, room: str, reading: Reading) -> Path:
+    """The same for training data, which may be of another shape; raises `Unreadable` where nothing can be compared."""
+    for one in (reading, AS_IT_IS):
+        lines = _lines(path, room, one)
+        if next(valid_conversations(lines), None):
+            return lines
+    raise Unreadable(f"{path} has no record that can be trained, so nothing can be compared with it.")
 
 
 def _lines(path: Path, room: str, reading: Reading) -> Path:

@@ -4,14 +4,21 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.errors import Conflict
 
 MOST_KEPT = 200
 Counted = dict[str, Any]
-# Arguments of `app.count_tokens`.
-Key = tuple[str, str, str]
+
+
+class Key(NamedTuple):
+    """Arguments of `app.count_tokens`, and what the file holds: it may be read in another way later."""
+
+    lines: str
+    folder: str
+    options: str
+    content: str
 
 
 class TokenCounts:
@@ -35,13 +42,14 @@ class TokenCounts:
         return task.result()
 
     def _forget_old(self) -> None:
-        for key in [key for key, task in self._tasks.items() if task.done()][: len(self._tasks) - MOST_KEPT]:
+        too_many = max(0, len(self._tasks) - MOST_KEPT)
+        for key in [key for key, task in self._tasks.items() if task.done()][:too_many]:
             del self._tasks[key]
 
     async def _count(self, key: Key) -> Counted:
         async with self._one:
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "app.count_tokens", *key), stdin=DEVNULL, stdout=PIPE
+                *(sys.executable, "-m", "app.count_tokens", *key[:3]), stdin=DEVNULL, stdout=PIPE
             )
             try:
                 told, _ = await child.communicate()

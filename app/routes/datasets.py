@@ -72,10 +72,10 @@ async def _receive(request: Request, database: Database, storage: Storage, name:
     if wanted and wanted.lower() != received.sha256:
         received.drop()
         raise wrong_field("file", f"arrived with sha256 {received.sha256}, not {wanted}; send it again")
-    dataset_id, duplicate, is_new = await to_thread.run_sync(_store, database, storage, received, name, reading)
+    dataset_id, duplicate, again = await to_thread.run_sync(_store, database, storage, received, name, reading)
     analysis: Analysis = request.app.state.analysis
-    if is_new:
-        analysis.add(dataset_id)
+    for one in again:
+        analysis.add(one)
     if received.size <= SMALL:
         await analysis.wait(dataset_id, SMALL_WAIT_S)
     view = await to_thread.run_sync(_view, database, dataset_id)
@@ -84,17 +84,16 @@ async def _receive(request: Request, database: Database, storage: Storage, name:
 
 def _store(
     database: Database, storage: Storage, received: Received, name: str, reading: Reading
-) -> tuple[int, bool, bool]:
-    """The dataset, whether its bytes were here, and whether to check it: a known file may be meant otherwise now."""
+) -> tuple[int, bool, list[int]]:
+    """The dataset, whether its bytes were here, and which to check: a known file may be meant otherwise now."""
     asked = msgspec.to_builtins(reading) or None
     try:
         with database.write() as session:
             dataset, duplicate = datasets.receive(session, storage, received, name, asked)
-            is_meant_otherwise = duplicate and asked not in (None, dataset.reading)
-            if is_meant_otherwise:
-                rechecks.read_as(session, dataset, reading)
             assert dataset.id is not None
-            return dataset.id, duplicate, is_meant_otherwise or not duplicate
+            if duplicate and asked not in (None, dataset.reading):
+                return dataset.id, True, rechecks.read_as(session, dataset, reading)
+            return dataset.id, duplicate, [] if duplicate else [dataset.id]
     finally:
         received.drop()
 
@@ -130,8 +129,9 @@ class AskedReading(Body):
 def read_dataset_as(request: Request, database: DatabaseDep, dataset_id: int, asked: AskedReading) -> dict[str, Any]:
     """Read the file as another shape than was detected; it is checked anew."""
     with database.write() as session:
-        rechecks.read_as(session, datasets.get(session, dataset_id), Reading(asked.shape, asked.fields))
-    request.app.state.analysis.add_from_thread(dataset_id)
+        again = rechecks.read_as(session, datasets.get(session, dataset_id), Reading(asked.shape, asked.fields))
+    for one in again:
+        request.app.state.analysis.add_from_thread(one)
     return _view(database, dataset_id)
 
 
@@ -148,6 +148,13 @@ def compare_dataset(request: Request, database: DatabaseDep, dataset_id: int, as
         rechecks.compare(session, datasets.get(session, dataset_id), asked.datasets)
     request.app.state.analysis.add_from_thread(dataset_id)
     return _view(database, dataset_id)
+
+
+@router.post("/{dataset_id}/cancel")
+async def cancel_check(request: Request, database: DatabaseDep, dataset_id: int) -> dict[str, Any]:
+    """Stop its check."""
+    await request.app.state.analysis.cancel(dataset_id)
+    return await to_thread.run_sync(_view, database, dataset_id)
 
 
 @router.get("/{dataset_id}/findings")

@@ -27,6 +27,13 @@ async def read_as(request: Request, database: DatabaseDep, dataset_id: int) -> R
     return await _again(request, database, dataset_id, lambda session, one: rechecks.read_as(session, one, reading))
 
 
+@router.post("/{dataset_id}/cancel")
+async def cancel(request: Request, dataset_id: int) -> RedirectResponse:
+    """Stop its check."""
+    await request.app.state.analysis.cancel(dataset_id)
+    return RedirectResponse(f"/datasets/{dataset_id}", 303)
+
+
 @router.post("/{dataset_id}/compare")
 async def compare(request: Request, database: DatabaseDep, dataset_id: int) -> RedirectResponse:
     """Look for questions of the chosen datasets in this one."""
@@ -35,18 +42,23 @@ async def compare(request: Request, database: DatabaseDep, dataset_id: int) -> R
     if wrong := next((one for one in written if not (one.isascii() and one.isdigit() and len(one) < 16)), None):
         raise wrong_field("datasets", f"must be numbers of datasets; {wrong[:40]!r} is none")
     chosen = [int(one) for one in written]
-    return await _again(request, database, dataset_id, lambda session, one: rechecks.compare(session, one, chosen))
+
+    def begin(session: Session, one: Dataset) -> list[int]:
+        rechecks.compare(session, one, chosen)
+        return [dataset_id]
+
+    return await _again(request, database, dataset_id, begin)
 
 
 async def _again(
-    request: Request, database: Database, dataset_id: int, begin: Callable[[Session, Dataset], None]
+    request: Request, database: Database, dataset_id: int, begin: Callable[[Session, Dataset], list[int]]
 ) -> RedirectResponse:
-    def store() -> None:
+    def store() -> list[int]:
         with database.write() as session:
-            begin(session, datasets.get(session, dataset_id))
+            return begin(session, datasets.get(session, dataset_id))
 
-    await to_thread.run_sync(store)
     analysis: Analysis = request.app.state.analysis
-    analysis.add(dataset_id)
+    for one in await to_thread.run_sync(store):
+        analysis.add(one)
     await analysis.wait(dataset_id, WAIT_S)
     return RedirectResponse(f"/datasets/{dataset_id}", 303)

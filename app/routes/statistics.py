@@ -76,6 +76,7 @@ def _begin(request: Request, dataset_id: int, chosen: Chosen) -> tuple[dict[str,
         folder, recipe, config = _settled(session, models, storage, chosen, server.default_recipe)
         estimate = estimates.estimate(session, models, [(dataset, 1.0)], name, config)
         lines = existing(datasets.lines_path(storage, dataset))
+        content = (dataset.unpacked or {}).get("sha256") or dataset.sha256
         known, found = dataset.statistics or {}, dataset.findings or {}
     shown = {
         "dataset_id": dataset_id,
@@ -91,7 +92,7 @@ def _begin(request: Request, dataset_id: int, chosen: Chosen) -> tuple[dict[str,
         "estimate": estimate,
     }
     options = config.model_dump_json(include={"max_length", "system_prompt"})
-    return shown, (str(lines), str(folder), options)
+    return shown, Key(str(lines), str(folder), options, content)
 
 
 def _settled(

@@ -79,8 +79,6 @@ def being_checked(session: Session) -> list[Dataset]:
 def begin_check(session: Session, dataset: Dataset) -> None:
     """Forget what an interrupted check had found."""
     session.exec(delete(Finding).where(col(Finding.dataset_id) == dataset.id))
-    dataset.unpacked = None
-    session.add(dataset)
 
 
 def lines_path(storage: Storage, dataset: Dataset) -> Path:
@@ -97,7 +95,7 @@ def trained_files(session: Session, storage: Storage, dataset: Dataset) -> list[
     return [(lines_path(storage, one), one.name, one.id or 0) for one in others]
 
 
-def note_unpacked(session: Session, dataset: Dataset, unpacked: dict[str, Any]) -> None:
+def note_unpacked(session: Session, dataset: Dataset, unpacked: dict[str, Any] | None) -> None:
     dataset.unpacked = unpacked
     session.add(dataset)
 

@@ -13,8 +13,12 @@ from app.services import datasets, trash
 from app.services.trashed import refuse_trashed
 
 
-def read_as(session: Session, dataset: Dataset, reading: Reading) -> None:
-    """Say how the file is to be read. Raises `WrongInput`, and `Conflict` while a job needs it."""
+def read_as(session: Session, dataset: Dataset, reading: Reading) -> list[int]:
+    """Say how the file is to be read; returns the ids of all datasets to be checked anew, those compared with it too.
+
+    Raises `WrongInput`, and `Conflict` while it is being checked or a job needs it.
+    """
+    _require(dataset, *datasets.CHECKED, "failed")
     if problem := reading.problem():
         raise wrong_field(*problem)
     open_jobs = select(Job).where(trash.reads(dataset.id), col(Job.state).not_in(ENDED))
@@ -23,6 +27,15 @@ def read_as(session: Session, dataset: Dataset, reading: Reading) -> None:
     dataset.reading = msgspec.to_builtins(reading) or None
     dataset.num_records = dataset.num_valid = None
     _begin(session, dataset)
+    compared = [one for one in session.exec(select(Dataset)) if dataset.id in (one.compared_with or ())]
+    again = [one for one in compared if one.state in datasets.CHECKED and _reader(session, one) is None]
+    for one in compared:
+        if one in again:
+            _begin(session, one)
+        else:
+            one.compared_with = [other for other in one.compared_with or () if other != dataset.id] or None
+            session.add(one)
+    return [one.id or 0 for one in (dataset, *again)]
 
 
 def compare(session: Session, dataset: Dataset, with_ids: Sequence[int]) -> None:
@@ -36,10 +49,9 @@ def compare(session: Session, dataset: Dataset, with_ids: Sequence[int]) -> None
         other = session.get(Dataset, other_id)
         if other is None or other.trashed_at is not None:
             raise wrong_field("datasets", f"names dataset {other_id}, which does not exist or lies in the trash")
-        _require_checked(other)
-    _require_checked(dataset)
-    running = select(Job).where(trash.reads(dataset.id), col(Job.state).in_(HELD))
-    if job := session.exec(running).first():
+        _require(other, "ready")
+    _require(dataset, *datasets.CHECKED)
+    if job := _reader(session, dataset):
         raise Conflict(f"Job {job.id} is reading this dataset; compare it when the job has ended.")
     dataset.compared_with = list(dict.fromkeys(with_ids)) or None
     _begin(session, dataset)
@@ -55,10 +67,15 @@ def leakage(session: Session, validation_id: int | None, trained_ids: Sequence[i
     return {"id": dataset.id, "name": dataset.name, "num_leaks": leaks}
 
 
-def _require_checked(dataset: Dataset) -> None:
+def _reader(session: Session, dataset: Dataset) -> Job | None:
+    """A job that reads the file now."""
+    return session.exec(select(Job).where(trash.reads(dataset.id), col(Job.state).in_(HELD))).first()
+
+
+def _require(dataset: Dataset, *states: str) -> None:
     refuse_trashed(dataset)
-    if dataset.state not in datasets.CHECKED:
-        raise Conflict(f"Dataset {dataset.id} is {dataset.state}; it can be compared once its check is through.")
+    if dataset.state not in states:
+        raise Conflict(f"Dataset {dataset.id} is {dataset.state}; that can be done once it is {states[0]}.")
 
 
 def _begin(session: Session, dataset: Dataset) -> None:

@@ -38,9 +38,9 @@ def changes_nothing(dataset: Dataset, asked: Asked) -> bool:
 def made_before(session: Session, dataset: Dataset, asked: Asked) -> Dataset | None:
     """A version that was made from it in the very same way and is still there."""
     query = select(Dataset).where(Dataset.parent_id == dataset.id, col(Dataset.trashed_at).is_(None))
-    same = _told(asked)
+    same = _told(asked) | {"of": _seen(dataset, asked)}
     for one in session.exec(query.where(col(Dataset.state).not_in(("failed", "receiving"))).order_by(col(Dataset.id))):
-        if one.made and {key: one.made[key] for key in same} == same:
+        if one.made and {key: one.made.get(key) for key in same} == same:
             return one
     return None
 
@@ -60,7 +60,7 @@ def store(
     session: Session, storage: Storage, parent_id: int, asked: Asked, name: str, made: dict[str, Any]
 ) -> tuple[Dataset, bool]:
     """The new dataset of what `app.rewrite` told, and whether there is one with these bytes already."""
-    parent = datasets.get(session, parent_id)
+    parent = parent_for(session, parent_id, asked)
     received, changes = Received(Path(made["path"]), made["size"], made["sha256"]), made["changes"]
     if not received.size:
         raise wrong_field("exclude", "nothing would be left of the dataset")
@@ -72,7 +72,7 @@ def store(
     dataset.parent_id, dataset.version = parent.id, parent.version + 1
     dataset.compared_with = parent.compared_with
     kept = {"size": changes["size"], "sha256": changes["sha256"]}
-    dataset.made = _told(asked) | {"counts": made["counts"], "changes": kept}
+    dataset.made = _told(asked) | {"of": _seen(parent, asked), "counts": made["counts"], "changes": kept}
     session.add(dataset)
     session.flush()
     return dataset, False
@@ -80,6 +80,12 @@ def store(
 
 def _told(asked: Asked) -> dict[str, Any]:
     return {"exclude": sorted(asked.exclude), "repair": sorted(asked.repair)}
+
+
+def _seen(parent: Dataset, asked: Asked) -> dict[str, Any]:
+    """What a version follows from beside the bytes: how they were read, and what was found then."""
+    found = {kind: number for kind, number in (parent.findings or {}).items() if kind in asked.kinds}
+    return {"reading": parent.reading, "compared_with": parent.compared_with, "findings": found}
 
 
 def family(session: Session, dataset_id: int) -> list[Dataset]:
@@ -108,7 +114,11 @@ def diff(session: Session, storage: Storage, dataset_id: int, limit: int, after:
     dataset = datasets.get(session, dataset_id)
     if dataset.parent_id is None:
         raise NotFound(f"Dataset {dataset_id} was not made from another one.")
-    old = existing(datasets.lines_path(storage, datasets.get(session, dataset.parent_id)))
+    parent = datasets.get(session, dataset.parent_id)
+    made_of = (dataset.made or {}).get("of")
+    if parent.state == "checking" or (made_of and made_of["reading"] != parent.reading):
+        raise Conflict(f"Dataset {parent.id}, of which this is a version, is read in another way since.")
+    old = existing(datasets.lines_path(storage, parent))
     new, changes = existing(storage.dataset(dataset.sha256)), existing(storage.changes(dataset.sha256))
     found: list[dict[str, Any]] = []
     with old.open("rb") as before, new.open("rb") as now, changes.open("rb") as lines:

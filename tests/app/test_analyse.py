@@ -61,6 +61,7 @@ def test_as_a_process_it_prints_json_lines_and_loads_no_library_for_training(tmp
     done = subprocess.run(command, capture_output=True, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [list(line) for line in lines] == [
+        ["unpacked"],
         ["findings"],
         ["done", "num_records", "num_valid", "findings", "statistics"],
     ]

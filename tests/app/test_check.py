@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from app.check import Unreadable, check, exit_code, model_folder, summary
 from app.cli import cli
 from app.config import Settings
+from app.conversations.containers.reading import Reading
 from app.conversations.tiny_tokenizer import write_tiny_tokenizer
 from app.errors import WrongInput
 from tests.factories import jsonl, record
@@ -70,6 +71,16 @@ def test_what_validates_must_not_be_trained_on(tmp_path: Path) -> None:
     path = written(tmp_path / "data.jsonl", record("shared", "c"), record("own", "d"))
     found = check(path, train=train)["findings"]
     assert [(one["kind"], one["line"], one["other_line"]) for one in found] == [("leakage", 1, 2)]
+
+
+def test_training_data_may_have_another_shape_and_must_hold_something(tmp_path: Path) -> None:
+    train = written(tmp_path / "train.jsonl", record("shared", "b"))
+    path = written(tmp_path / "data.jsonl", {"question": "shared", "answer": "c"})
+    reading = Reading("prompt", {"prompt": "question", "response": "answer"})
+    assert [one["kind"] for one in check(path, train=train, reading=reading)["findings"]] == ["leakage"]
+    (tmp_path / "none.jsonl").write_bytes(b"")
+    with pytest.raises(Unreadable, match="no record that can be trained"):
+        check(path, train=tmp_path / "none.jsonl", reading=reading)
 
 
 def test_the_summary_is_a_line_for_each_finding_and_the_counts(tmp_path: Path) -> None:

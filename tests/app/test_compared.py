@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.models import Dataset
 from tests.factories import Center, jsonl, record, rows
 
 
@@ -89,3 +90,72 @@ def test_the_page_compares_and_the_form_of_a_job_tells_of_it(center: Center) -> 
     other = center.upload(rows(3, "c"), "other.jsonl")["id"]
     assert "No leakage" in post(f"/datasets/{own}/compare", {"datasets": [other]})
     assert "was not compared" in post("/jobs/_estimate", asked)
+
+
+def test_a_version_follows_what_was_found_when_it_was_made(center: Center) -> None:
+    first, second = center.upload(rows(2, "a"), "a.jsonl")["id"], center.upload(rows(2, "b"), "b.jsonl")["id"]
+    own = center.upload(rows(2, "a") + rows(2, "b") + rows(2, "c"), "own.jsonl")["id"]
+    compare(center, own, first)
+    asked = {"exclude": ["leakage"]}
+    one = center.post(f"/api/datasets/{own}/versions", json=asked).json()["id"]
+    assert center.post(f"/api/datasets/{own}/versions", json=asked).json()["id"] == one
+    compare(center, own, second)
+    other = center.wait_for_dataset(center.post(f"/api/datasets/{own}/versions", json=asked).json()["id"])
+    assert (other["id"] != one, other["num_valid"], other["compared_with"]) == (True, 4, [second])
+    compare(center, own, first, second)
+    both = center.wait_for_dataset(center.post(f"/api/datasets/{own}/versions", json=asked).json()["id"])
+    assert (both["num_valid"], both["compared_with"]) == (2, [first, second])
+
+
+def mapped(*questions: str) -> bytes:
+    return jsonl(*[{"frage": one, "antwort": "a", "kurz": f"{one} in short"} for one in questions])
+
+
+def test_a_training_dataset_that_is_read_anew_is_compared_anew(center: Center) -> None:
+    train = center.upload(mapped("q0", "q1"), "train.jsonl?shape=prompt&fields=prompt=kurz,response=antwort")["id"]
+    own = center.upload(jsonl(record("q1", 1)), "own.jsonl")["id"]
+    assert compare(center, own, train)["findings"].get("leakage") is None
+    reading = {"shape": "prompt", "fields": {"prompt": "frage", "response": "antwort"}}
+    assert center.post(f"/api/datasets/{train}/reading", json=reading).status_code == 202
+    center.wait_for_dataset(train)
+    again = center.wait_for_dataset(own)
+    assert (again["findings"]["leakage"], again["compared_with"]) == (1, [train])
+
+
+def test_numbers_and_diff_are_of_the_way_it_is_read_now(center: Center) -> None:
+    content = mapped("q0", "q1", "q0", "q2") + b"\n"
+    place = center.upload(content, "t.jsonl?shape=prompt&fields=prompt=kurz,response=antwort")["id"]
+    before = center.get(f"/api/datasets/{place}/statistics").json()["tokens"]
+    made = center.post(f"/api/datasets/{place}/versions", json={"exclude": ["exact_duplicate"]}).json()["id"]
+    assert center.get(f"/api/datasets/{made}/diff").json()["items"][0]["before"].startswith("{")
+    reading = {"shape": "prompt", "fields": {"prompt": "frage", "response": "antwort"}}
+    center.post(f"/api/datasets/{place}/reading", json=reading)
+    center.wait_for_dataset(place)
+    assert center.get(f"/api/datasets/{place}/statistics").json()["tokens"] != before
+    answer = center.get(f"/api/datasets/{made}/diff")
+    assert (answer.status_code, "read in another way since" in answer.json()["error"]["message"]) == (409, True)
+
+
+def test_what_is_checked_or_in_the_trash_is_not_read_anew(center: Center) -> None:
+    own = center.upload(rows(3, "a"))["id"]
+    with center.database.write() as session:
+        session.get_one(Dataset, own).state = "checking"
+    assert center.post(f"/api/datasets/{own}/reading", json={}).status_code == 409
+    with center.database.write() as session:
+        session.get_one(Dataset, own).state = "ready"
+    center.client.delete(f"/api/datasets/{own}", headers=center.headers)
+    assert center.post(f"/api/datasets/{own}/reading", json={}).status_code == 409
+
+
+def test_a_check_can_be_stopped_and_made_again(center: Center) -> None:
+    big = b"".join(rows(20_000, f"part {number}") for number in range(4))
+    own = center.upload(big, "big.jsonl")
+    assert own["state"] == "checking"
+    queued = center.upload(rows(2, "behind"), "behind.jsonl")["id"] if own["state"] == "checking" else 0
+    stopped = center.post(f"/api/datasets/{own['id']}/cancel").json()
+    assert (stopped["state"], stopped["error"][:21]) == ("failed", "Its check was stopped")
+    assert center.wait_for_dataset(queued)["state"] == "ready"
+    assert center.post(f"/api/datasets/{queued}/cancel").status_code == 409
+    assert "Read it differently" in center.get(f"/datasets/{own['id']}").text
+    assert center.post(f"/api/datasets/{own['id']}/reading", json={}).status_code == 202
+    assert center.wait_for_dataset(own["id"])["num_records"] == 80_000

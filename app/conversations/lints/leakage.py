@@ -14,7 +14,7 @@ from app.conversations.lints.kinds import FRAME_SAMPLE, NEAR_SHARE
 from app.conversations.lints.near_duplicate import AGREEING_BANDS, NUM_BANDS, bands, frame_of, triples
 from app.conversations.lints.record import Record, text_of
 from app.conversations.reader import read_conversations
-from app.conversations.records import Conversation
+from app.conversations.records import Conversation, Image
 
 # About so many bytes of memory are given to validation records at once; those beyond go in further turns.
 ROOM = 100_000_000
@@ -55,8 +55,15 @@ class Leak(NamedTuple):
 
 
 def find(trained: Sequence[Trained], validation: Path, on_share: OnShare = lambda share: None) -> Iterator[Finding]:
-    """Findings at the lines of `validation`, in order; `other_line` is a line of the file that is named."""
-    leaks = _leaks(trained, validation, on_share)
+    """Findings at the lines of `validation`, in order; `other_line` is a line of the file that is named.
+
+    A record leaks where what stands before its last answer stands before any answer of a training record. The files
+    are compared before this returns.
+    """
+    return _findings(validation, _leaks(trained, validation, on_share))
+
+
+def _findings(validation: Path, leaks: dict[int, Leak]) -> Iterator[Finding]:
     for line, found in read_conversations(validation) if leaks else ():
         if isinstance(found, Conversation) and (leak := leaks.get(line.number)) is not None:
             yield _finding(Record.of(line, found), leak)
@@ -71,7 +78,7 @@ def _leaks(trained: Sequence[Trained], validation: Path, on_share: OnShare) -> d
         step = (wanted.end - before) / size / len(trained)
         for number, file in enumerate(trained):
             begun, length = before / size + number * step, max(1, file.path.stat().st_size)
-            for asked in _asked(file.path):
+            for asked in _asked(file.path, every=True):
                 wanted.compare(asked, file)
                 on_share(begun + step * asked.end / length)
         leaks |= wanted.leaks
@@ -144,11 +151,18 @@ class Wanted:
         return one.images == other.images and len(mine & theirs) >= NEAR_SHARE * len(mine | theirs)
 
 
-def _asked(path: Path) -> Iterator[Asked]:
+def _asked(path: Path, every: bool = False) -> Iterator[Asked]:
+    """What each record asks at last, or before every answer."""
     for line, found in read_conversations(path):
-        if isinstance(found, Conversation):
-            turns = [turn for turn in found.turns[:-1] if turn.role != "system"]
-            texts = tuple(text_of(turn) for turn in turns)
-            images = tuple(digest(image.data) for image in found.images)
-            words = "\0".join(" ".join(text.casefold().split()) for text in texts)
-            yield Asked(line.number, line.end, digest(f"{words}\0{images}".encode()), texts, images)
+        if not isinstance(found, Conversation):
+            continue
+        texts: list[str] = []
+        images: list[int] = []
+        for place, turn in enumerate(found.turns):
+            if turn.role == "assistant" and (every or place == len(found.turns) - 1):
+                words = "\0".join(" ".join(text.casefold().split()) for text in texts)
+                exact = digest(f"{words}\0{images}".encode())
+                yield Asked(line.number, line.end, exact, tuple(texts), tuple(images))
+            if turn.role != "system":
+                texts.append(text_of(turn))
+            images += [digest(part.data) for part in turn.content if isinstance(part, Image)]

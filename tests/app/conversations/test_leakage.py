@@ -48,6 +48,9 @@ def test_a_system_prompt_makes_no_other_question_and_an_earlier_answer_does(tmp_
     with_prompt = {"messages": [{"role": "system", "content": "Be brief."}, *plain["messages"]]}
     assert told(tmp_path, [plain], [with_prompt]) == [(1, 1, False)]
     again = [{"role": "user", "content": "And now?"}, {"role": "assistant", "content": "2"}]
+    asked_first = {"messages": [*plain["messages"], *again]}
+    assert told(tmp_path, [asked_first], [plain]) == [(1, 1, False)]
+    assert told(tmp_path, [plain], [asked_first]) == []
     talks = [
         {"messages": [*with_prompt["messages"][:2], {"role": "assistant", "content": said}, *again]} for said in "xy"
     ]
