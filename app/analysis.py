@@ -131,6 +131,8 @@ class Analysis:
             limit=LINE_LIMIT,
             preexec_fn=die_with_parent(),
         )
+        if dataset_id in self._stopped:  # asked for while it was being started
+            await self._end_child()
         assert self._child.stdout is not None
         done = False
         async for line in self._child.stdout:

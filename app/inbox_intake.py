@@ -183,9 +183,7 @@ class Intake:
         """Where a checked file goes: to the queue, or out."""
         dataset = datasets.get(session, row.dataset_id or 0)
         num_wrong, error_share = (dataset.num_records or 0) - (dataset.num_valid or 0), self._settings.inbox_error_share
-        if dataset.state == "failed":
-            inbox.send(session, row, "failed", dataset.error)
-        elif dataset.state == "refused":
+        if dataset.state in ("failed", "refused"):
             inbox.send(session, row, "quarantined", dataset.error)
         elif num_wrong > error_share * (dataset.num_records or 0):
             share = f"{100 * num_wrong / (dataset.num_records or 1):.3g} %"

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import time
@@ -220,6 +221,13 @@ def test_changes_are_announced(box: Box) -> None:
         found = session.connection().exec_driver_sql("SELECT data FROM event WHERE kind = 'dataset'").scalars()
         told = [json.loads(one).get("inbox", {}).get("state") for one in found]
     assert [state for state in told if state] == ["settling", "checking", "queued"]
+
+
+def test_a_file_that_cannot_be_read_is_quarantined_with_a_report(box: Box) -> None:
+    box.drop("a.jsonl", gzip.compress(rows(30))[:-9])
+    box.step()
+    assert (box.one()["state"], box.one()["reason"][:31]) == ("quarantined", "The gzip data is damaged or was")
+    assert box.paper("quarantine/a.jsonl.report.json")["note"] == box.one()["reason"]
 
 
 def test_a_name_that_is_not_utf8_is_left_alone(box: Box) -> None:
