@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlmodel import Session
 
 from app import inbox_files as files
@@ -16,7 +17,7 @@ from app.errors import AppError, Conflict, DiskFull, NotFound, WrongInput
 from app.inbox_files import Seen
 from app.inbox_table import InboxFile
 from app.models import Dataset
-from app.services import datasets, estimates, inbox, jobs, recipes, sidecars
+from app.services import datasets, estimates, inbox, jobs, rechecks, recipes, sidecars
 from app.services.base_models import BaseModels
 from app.services.sidecars import Sidecar, SidecarWrong
 from app.space import Disk, is_full
@@ -143,18 +144,22 @@ class Intake:
             raise Waiting("It is empty: it is taken once there is something in it.")
         if seen.size > self._settings.max_upload_bytes:
             raise SidecarWrong(f"{row.name} is larger than the limit of {self._settings.max_upload_bytes:,} bytes.")
-        self._orders(row.name)
+        asked = self._orders(row.name).reading
         self._disk.require(seen.size, row.name)
         received = self._copy(path, seen)
         try:
             with self._database.write() as session:
                 row = inbox.get(session, row.id or 0)
-                dataset, known = datasets.receive(session, self._storage, received, row.name)
+                meant = msgspec.to_builtins(asked) or None
+                dataset, known = datasets.receive(session, self._storage, received, row.name, meant)
+                again = [] if known else [dataset.id or 0]
+                if known and meant not in (None, dataset.reading):
+                    again = rechecks.read_as(session, dataset, asked)
                 inbox.take(session, row, dataset)
         finally:
             received.drop()
-        if not known and dataset.id is not None:
-            self._begin_check(dataset.id)
+        for dataset_id in again:
+            self._begin_check(dataset_id)
 
     def _copy(self, path: Path, seen: Seen) -> Received:
         writer = PartWriter(self._storage.incoming)

@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+import msgspec
 import yaml
 
+from app.conversations.containers.reading import Reading
 from app.errors import AppError
 from app.schemas import TrainingConfig
 
 JOB_KEYS = ("model", "name", "priority", "from_adapter", "recipe", "retries")
 CONFIG_KEYS = tuple(TrainingConfig.model_fields)
-KEYS = (*JOB_KEYS, "config", *CONFIG_KEYS)
+READING_KEYS = ("shape", "fields")
+KEYS = (*JOB_KEYS, "config", *CONFIG_KEYS, *READING_KEYS)
 
 
 class SidecarWrong(AppError):
@@ -30,11 +33,12 @@ Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What one says: parts of the body of `POST /api/jobs`, and the line of each key."""
+    """What one says: parts of the body of `POST /api/jobs`, the line of each key, and how the records are meant."""
 
     name: str
     body: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
 
     def wrong(self, detail: list[dict[str, str]]) -> SidecarWrong:
         """What the check of the job found, said of the sidecar."""
@@ -63,7 +67,21 @@ def read(name: str, data: bytes) -> Sidecar:
         if twice := sorted(set(config) & set(inner)):
             raise _wrong_key(name, inner_lines[twice[0]], f"{twice[0]!r} stands here and above; keep one of them")
         config, lines = config | inner, lines | inner_lines
-    return Sidecar(name, body | {"config": config}, lines)
+    return Sidecar(name, body | {"config": config}, lines, _reading(name, value, lines))
+
+
+def _reading(name: str, value: dict[str, Any], lines: dict[str, int]) -> Reading:
+    """`shape: prompt` and `fields: {prompt: question, response: answer}`, where the keys of a file need it."""
+    given = {key: value[key] for key in READING_KEYS if value.get(key) is not None}
+    try:
+        reading = msgspec.convert(given, Reading)
+    except msgspec.ValidationError:
+        key = "fields" if isinstance(given.get("shape", ""), str) else "shape"
+        told = "must be one word" if key == "shape" else "must hold `prompt: question` and such, texts alone"
+        raise _wrong_key(name, lines[key], f"{key} {told}") from None
+    if problem := reading.problem():
+        raise _wrong_key(name, lines[problem[0]], " ".join(problem))
+    return reading
 
 
 def _load(name: str, data: bytes) -> tuple[Any, Any]:

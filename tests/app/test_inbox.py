@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.inbox import Inbox
-from tests.factories import Center, rows
+from tests.factories import Center, jsonl, rows
 from tests.inbox_box import SIDECAR, Box
 
 
@@ -221,6 +221,19 @@ def test_changes_are_announced(box: Box) -> None:
         found = session.connection().exec_driver_sql("SELECT data FROM event WHERE kind = 'dataset'").scalars()
         told = [json.loads(one).get("inbox", {}).get("state") for one in found]
     assert [state for state in told if state] == ["settling", "checking", "queued"]
+
+
+def test_a_sidecar_says_how_the_records_are_meant(box: Box) -> None:
+    mapped = jsonl(*[{"frage": f"q{number}", "antwort": f"a{number}"} for number in range(30)])
+    box.drop("a.jsonl", mapped, SIDECAR + "shape: prompt\nfields: {prompt: frage, response: antwort}\n")
+    box.step()
+    assert (box.one()["state"], box.center.get("/api/datasets/1").json()["num_valid"]) == ("queued", 30)
+    box.drop("b.jsonl", mapped + b"\n", SIDECAR + "fields: [frage]\n")
+    box.step()
+    assert "b.jsonl.yaml line 3: fields must hold `prompt: question` and such" in box.items()[0]["reason"]
+    box.drop("c.jsonl", mapped + b"\n\n", SIDECAR + "shape: odd\n")
+    box.step()
+    assert "c.jsonl.yaml line 3: shape 'odd' is none of messages" in box.items()[0]["reason"]
 
 
 def test_a_file_that_cannot_be_read_is_quarantined_with_a_report(box: Box) -> None:
