@@ -25,6 +25,7 @@ from app.services import (
     waiting,
 )
 
+SET_ASIDE = ("cancelled", "paused", "released")
 # A lane beats every second: after so many without one its whole node is taken for lost.
 NODE_SILENT_S = 3.0
 
@@ -151,8 +152,11 @@ def end(session: Session, job: Job, attempt: Attempt, report: dict[str, Any]) ->
         _succeed(session, job, attempt, report)
     elif outcome == "failed":
         _finish(session, job, attempt, JobState.FAILED, error)
-    elif outcome in ("cancelled", "paused", "released") or job.asked or job.makes_way_for:
+    elif outcome in SET_ASIDE or job.asked or job.makes_way_for:
         _set_aside(session, job, attempt, outcome)
+        if outcome not in SET_ASIDE:
+            _tell_unsaved(session, job, attempt, error or {})
+            black_boxes.keep(session, job, attempt, report)
     else:
         _crash(session, job, attempt, error or {}, report.get("exit"))
     if attempt.outcome in ("fault", JobState.FAILED):
@@ -188,6 +192,17 @@ def _set_aside(session: Session, job: Job, attempt: Attempt, outcome: str) -> No
         if job.makes_way_for is not None:
             message = places.make_way(session, job)
         jobs.become(session, job, JobState.QUEUED, message)
+
+
+def _tell_unsaved(session: Session, job: Job, attempt: Attempt, error: dict[str, Any]) -> None:
+    """It was asked to save and stop, and its trainer ended before it had saved."""
+    attempt.error = error
+    session.add(attempt)
+    if job.error is None and job.state in (JobState.PAUSED, JobState.CANCELLED):
+        message = f"{error.get('message') or 'Its trainer ended.'} That was before it had saved what it was asked to."
+        advice = "Resume goes on from its newest checkpoint, where it has one."
+        job.error = {"code": error.get("code") or "crashed", "message": message, "advice": advice}
+        session.add(job)
 
 
 def _crash(

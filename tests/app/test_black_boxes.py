@@ -132,3 +132,19 @@ def test_the_page_tells_what_happened_and_what_to_do(center: Center, claim: Clai
     assert OOM["message"] in shown and OOM["advice"] in shown and "61 °C" in shown
     assert "&lt;b&gt;counting" in shown and "signal 9" in shown
     assert "Black box of attempt 1" in center.get(f"/jobs/{claim.job_id}").text
+
+
+@pytest.mark.parametrize(("action", "state"), [("pause", "paused"), ("cancel", "cancelled")])
+def test_a_trainer_that_dies_before_it_saved_for_a_stop_is_told_of(center: Center, action: str, state: str) -> None:
+    center.make_job()
+    claim = center.worker().must_claim()
+    claim.begin()
+    claim.beat(claim.step(1))
+    center.act(claim.job_id, action)
+    error = {"code": "killed", "message": "Something ended it with SIGKILL.", "advice": ""}
+    assert claim.end("crashed", error=error, exit={"code": 0, "signal": 9}).json()["state"] == state
+    job = center.job(claim.job_id)
+    assert job["error"]["message"] == (
+        "Something ended it with SIGKILL. That was before it had saved what it was asked to."
+    )
+    assert center.get(f"/api/jobs/{claim.job_id}/attempts/1/black-box").status_code == 200

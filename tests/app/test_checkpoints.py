@@ -69,3 +69,20 @@ def test_a_step_saved_twice_is_one_checkpoint(center: Center, claim: Claim) -> N
     claim.checkpoint(1, b"second")
     items = center.get(f"/api/jobs/{claim.job_id}/checkpoints").json()["items"]
     assert [(one["step"], one["size"]) for one in items] == [(1, 6)]
+
+
+def test_an_evaluation_that_is_made_again_after_a_resume_stands_once(center: Center) -> None:
+    center.make_job()
+    worker = center.worker()
+    claim = worker.must_claim()
+    claim.begin()
+    claim.beat(claim.step(1))
+    claim.checkpoint(1)
+    claim.beat(claim.event("eval", step=1, loss=2.0, num_targets=3))
+    claim.end("crashed", exit={"signal": 9})
+    claim = worker.must_claim()
+    claim.begin(resume_step=1)
+    claim.beat(claim.event("eval", step=1, loss=2.0, num_targets=3))
+    with center.database.read() as session:
+        found = session.exec(select(Event).where(Event.kind == "eval")).all()
+        assert [(one.attempt, one.superseded) for one in found] == [(1, True), (2, False)]

@@ -205,6 +205,19 @@ def test_a_value_that_could_not_be_kept_is_a_wrong_field(center: Center, config:
     assert answer.status_code == 422 and {"dataset_id", f"config.{next(iter(config))}"} <= fields(answer.json())
 
 
+def test_the_advice_to_clone_with_other_limits_can_be_followed(center: Center) -> None:
+    first = center.make_job()["id"]
+    second = center.make_job(depends_on=[first], max_duration_s=5, priority="low")["id"]
+    center.act(first, "cancel")
+    assert "clone it with `depends_on`" in center.job(second)["error"]["advice"]
+    assert center.act(second, "clone").status_code == 409
+    changed: dict[str, Any] = {"depends_on": [], "max_duration_s": None, "name": "again", "config": {"epochs": 2}}
+    clone = center.act(second, "clone", changed).json()
+    assert (clone["depends_on"], clone["max_duration_s"], clone["name"]) == ([], None, "again")
+    assert (clone["config"]["epochs"], clone["priority"], clone["state"]) == (2, "low", "queued")
+    assert center.act(second, "clone", {"max_duration_s": -1}).status_code == 422
+
+
 def test_a_job_on_a_dataset_with_a_long_name_can_be_cloned(center: Center) -> None:
     dataset = center.upload(rows(3), "n" * 200)
     job = center.make_job(dataset["id"])

@@ -114,6 +114,18 @@ def test_nothing_that_could_start_there_keeps_the_job_where_it_is(center: Center
     assert answer.status_code == 409 and "could start on the lane" in answer.json()["error"]["message"]
 
 
+def test_the_job_it_made_way_for_is_gone_and_one_of_lower_priority_takes_nothing(
+    center: Center, dataset_id: int
+) -> None:
+    first = make(center, dataset_id, "normal")[0]
+    claim = running(center.worker())
+    asked_for, low = make(center, dataset_id, "normal", "low")
+    assert center.act(first, "preempt").json()["makes_way_for"] == asked_for
+    center.act(asked_for, "cancel")
+    claim.end("paused")
+    assert (queue(center), center.job(first)["priority"]) == ([first, low], "normal")
+
+
 def test_a_lease_lost_while_making_way_is_no_fault(center: Center, dataset_id: int) -> None:
     ids = make(center, dataset_id, "normal", "normal")
     running(center.worker())

@@ -178,6 +178,22 @@ def test_checkpoints_of_ended_jobs_go_but_never_the_best(
     assert ids(center, "/api/adapters") == [1]
 
 
+def test_the_retention_leaves_the_one_a_stopped_job_would_go_on_from(center: Center) -> None:
+    center.make_job(config={"keep_checkpoints": 10})
+    claim = center.worker().must_claim()
+    claim.begin()
+    for step in (1, 2, 3):
+        claim.beat(claim.step(step))
+        claim.checkpoint(step, b"%d" % step)
+    center.act(1, "cancel")
+    claim.end("cancelled")
+    with center.database.write() as session:
+        retention.change(session, {"max_bytes": 0, "max_age_days": 1})
+        assert retention.apply(session) == 2
+    assert [one["step"] for one in center.get("/api/jobs/1/checkpoints").json()["items"]] == [3]
+    assert center.act(1, "resume").json()["state"] == "queued"
+
+
 def test_the_retention_does_not_touch_a_job_that_has_not_ended(center: Center) -> None:
     finished(center, 1, 2, 3)
     with center.database.write() as session:
