@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from app.broker import broker_directory, broker_warnings, socket_path
+from app.broker import NO_BROKER, POLL_S, broker_directory, broker_warnings, socket_path
 from app.config import Settings
 from app.gpus import lane_names
 from app.processes import UP_LOCK, Child, Say, take_lock, with_repository
@@ -102,8 +102,12 @@ def up(
 def worker(settings: Settings, lanes: list[str] | None = None, say: Say | None = None) -> int:
     """Runs one Celery worker a lane of this machine for a control center elsewhere; the exit code."""
     say = say or tell
-    for warning in [*_broker_missing(settings), *broker_warnings(settings)]:
+    missing = _broker_missing(settings)
+    for warning in [*missing, *broker_warnings(settings)]:
         say(warning)
+    if missing:
+        # Celery would look for the broker without end, and meanwhile not for a pool process that died.
+        settings = settings.model_copy(update={"redis_url": NO_BROKER})
     if not settings.worker_token_path.is_file():
         say(f"There is no worker token at {settings.worker_token_path}: name the file with --token-file.")
         return 1
@@ -121,8 +125,8 @@ def _broker_missing(settings: Settings) -> list[str]:
     if settings.redis_url or socket_path(broker_directory(settings)).exists():
         return []
     return [
-        "REDIS_URL is not set: each lane looks for work by itself every 30 s. With the control center's REDIS_URL"
-        " (rediss:// with a password) it is woken at once."
+        f"REDIS_URL is not set: each lane looks for work by itself every {POLL_S:g} s. With the control center's"
+        " REDIS_URL (rediss:// with a password) it is woken at once."
     ]
 
 
