@@ -218,20 +218,11 @@ def hero(session: Session) -> dict[str, Any]:
     ids = [job.id for job in [*held, *queued][:NUM_WAITING] if job.id]
     found: dict[str, Any] = {
         "hero": job_card(session, held[0]) if held else None,
-        "queue": queue_rows(session, queued),
+        "queue": job_cards(session, queued),
         "closed": opening.read(session).closed(utc_now()),
         "stream": stream_url(session, job_ids=ids),
     }
     return found | curves(session, held[0]) if held else found
-
-
-def queue_rows(session: Session, queued: list[Job]) -> list[dict[str, Any]]:
-    """Queued jobs as lines of a list; `above` and `below` are the jobs before which a step up or down puts it."""
-    ids = [job.id for job in queued]
-    return [
-        card | {"above": ids[i - 1] if i else None, "below": ids[i + 2] if i + 2 < len(ids) else None}
-        for i, card in enumerate(job_cards(session, queued))
-    ]
 
 
 def recent(session: Session) -> list[dict[str, Any]]:
