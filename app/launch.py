@@ -7,6 +7,7 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from app.broker import NO_BROKER, POLL_S, broker_directory, broker_warnings, socket_path
-from app.config import Settings
+from app.config import LONGEST_LABEL, LONGEST_NODE_NAME, NAME, Settings
 from app.gpus import lane_names
 from app.processes import UP_LOCK, Child, Say, take_lock, with_repository
 
@@ -81,6 +82,9 @@ def up(
 ) -> int:
     """Runs broker, web and one worker a lane until a signal; the exit code. `greeting` is told once web answers."""
     say = say or tell
+    if problem := _name_problem(settings):
+        say(problem)
+        return 2
     data_dir = settings.data_dir.absolute()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = take_lock(data_dir / UP_LOCK)
@@ -102,6 +106,9 @@ def up(
 def worker(settings: Settings, lanes: list[str] | None = None, say: Say | None = None) -> int:
     """Runs one Celery worker a lane of this machine for a control center elsewhere; the exit code."""
     say = say or tell
+    if problem := _name_problem(settings):
+        say(problem)
+        return 2
     missing = _broker_missing(settings)
     for warning in [*missing, *broker_warnings(settings)]:
         say(warning)
@@ -118,6 +125,16 @@ def worker(settings: Settings, lanes: list[str] | None = None, say: Say | None =
 
 def _lanes(settings: Settings) -> list[str]:
     return lane_names(settings.gpus, settings.lanes)
+
+
+def _name_problem(settings: Settings) -> str | None:
+    """One sentence on a name that the control center would refuse each time this machine asks to join."""
+    named = [("--node-name (or TRAINCTL_NODE_NAME)", settings.node_name, LONGEST_NODE_NAME)]
+    named += [("--label (or TRAINCTL_LABELS)", label, LONGEST_LABEL) for label in settings.label_list]
+    for flag, name, longest in named:
+        if len(name) > longest or not re.fullmatch(NAME, name):
+            return f'{flag} "{name}" cannot be used: write up to {longest} letters, digits, ".", "_" and "-".'
+    return None
 
 
 def _broker_missing(settings: Settings) -> list[str]:
