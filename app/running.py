@@ -11,7 +11,7 @@ ELSEWHERE = {"port", "server_url"}  # told by flag or environment, they name a c
 
 
 def note_address(settings: Settings) -> None:
-    """Called by the web process."""
+    """Called by the web process once it listens there."""
     path = settings.data_dir / ADDRESS
     part = path.with_suffix(".part")
     part.write_text(json.dumps({"host": settings.host, "port": settings.port}))
