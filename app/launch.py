@@ -86,15 +86,15 @@ def up(
         say(problem)
         return 2
     data_dir = settings.data_dir.absolute()
+    if not data_dir.exists() and _has_no_port(settings, say):
+        return 1  # before anything is made
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = take_lock(data_dir / UP_LOCK)
     if lock is None:
         say(f"Another `trainctl up` already serves {data_dir}: stop that one, or choose another --data-dir.")
         return 1
     with os.fdopen(lock):
-        problem = _port_problem(settings.host, settings.port)
-        if problem:
-            say(problem)
+        if _has_no_port(settings, say):
             return 1
         for warning in broker_warnings(settings):
             say(warning)
@@ -221,6 +221,12 @@ def _script(name: str, *module: str) -> list[str]:
 
 def _log(directory: Path | None, name: str) -> Path | None:
     return directory / f"{name}.log" if directory else None
+
+
+def _has_no_port(settings: Settings, say: Say) -> bool:
+    if problem := _port_problem(settings.host, settings.port):
+        say(problem)
+    return problem is not None
 
 
 def _port_problem(host: str, port: int) -> str | None:

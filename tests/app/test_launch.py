@@ -161,8 +161,10 @@ def test_a_part_that_the_machine_cannot_start_now_is_tried_again_and_told_of_onc
 def test_a_taken_port_is_one_sentence(settings: Settings) -> None:
     said: list[str] = []
     with socket.create_server(("127.0.0.1", settings.port)):
+        assert up(settings, ["cpu"], say=said.append) == 1 and not settings.data_dir.exists()
+        settings.data_dir.mkdir()
         assert up(settings, ["cpu"], say=said.append) == 1
-    assert len(said) == 1 and f"Port {settings.port} on 127.0.0.1 is taken" in said[0]
+    assert len(said) == 2 and f"Port {settings.port} on 127.0.0.1 is taken" in said[0] == said[1]
 
 
 def test_a_data_directory_has_one_launcher(settings: Settings) -> None:
