@@ -224,7 +224,12 @@ def test_the_lanes_of_a_worker_without_a_broker_look_for_none(
     settings.data_dir.mkdir()
     (settings.data_dir / "worker-token").write_text("secret")
     started: list[Child] = []
-    monkeypatch.setattr(Launcher, "run", lambda self: started.extend(self.children) or 0)
+
+    def note(launcher: Launcher) -> int:
+        started.extend(launcher.children)
+        return 0
+
+    monkeypatch.setattr(Launcher, "run", note)
     assert worker(settings.model_copy(update={"redis_url": told}), ["cpu"], lambda text: None) == 0
     assert [child.environment["REDIS_URL"] for child in started] == [url]
 
