@@ -51,7 +51,7 @@ def test_a_command_finds_the_running_control_center_of_its_directory(
     def look(served: Settings) -> None:
         note_address(served)
         found.append(reaching(Settings(data_dir=data_dir)).base_url)
-        found.append(reaching(Settings(data_dir=data_dir, host="127.0.0.2")).base_url)
+        found.append(reaching(Settings(data_dir=data_dir, host="localhost")).base_url)
         found.append(reaching(Settings(data_dir=data_dir, port=7999)).base_url)
         found.append(reaching(Settings(data_dir=data_dir, server_url="http://far:1")).base_url)
 
@@ -59,7 +59,7 @@ def test_a_command_finds_the_running_control_center_of_its_directory(
     usual = Settings(data_dir=data_dir).base_url
     assert reaching(Settings(data_dir=data_dir)).base_url == usual
     serve.serve(Settings(data_dir=data_dir, port=7901))
-    assert found == ["http://127.0.0.1:7901", "http://127.0.0.2:7901", "http://127.0.0.1:7999", "http://far:1"]
+    assert found == ["http://127.0.0.1:7901", "http://localhost:7901", "http://127.0.0.1:7999", "http://far:1"]
     assert reaching(Settings(data_dir=data_dir)).base_url == usual
     monkeypatch.setattr("app.running._is_running", lambda _: True)
     (data_dir / ADDRESS).write_text("[]")
