@@ -22,6 +22,7 @@ from app.services import (
     nodes,
     opening,
 )
+from app.services.trashed import as_told
 from app.templating import STATE_WORDS
 
 NUM_RECENT = 6
@@ -98,7 +99,7 @@ def job_card(session: Session, job: Job) -> dict[str, Any]:
 def job_cards(session: Session, rows: list[Job]) -> list[dict[str, Any]]:
     named = select(Dataset.id, Dataset.name).where(col(Dataset.id).in_({job.dataset_id for job in rows}))
     names = dict(session.exec(named).all())
-    views = jobs.views(session, rows)
+    views = [as_told(view) for view in jobs.views(session, rows)]
     return [view | {"datasets": [_named(names, job.dataset_id)]} for job, view in zip(rows, views, strict=True)]
 
 
