@@ -32,6 +32,8 @@ STOP_WAIT_S = 5.0
 LONGEST_PAUSE_S = 1.6
 SHORT_LIFE_S = 3.0
 FAILURES_BEFORE_NEW_DATA = 4
+NO_BROKER = "memory://localhost"  # a broker within the lane's own process, which nobody else reaches
+POLL_S = 10.0  # a lane looks for work by its own clock as well: a job whose wake-up was lost waits no longer
 
 
 def broker_url(settings: Settings) -> str:

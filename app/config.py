@@ -10,6 +10,8 @@ from pydantic import AliasChoices, ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORT = 7860
+NAME = r"^[\w.-]+$"  # of a node and of a label: what may stand in the name of a queue
+LONGEST_NODE_NAME, LONGEST_LABEL = 200, 100
 
 
 def default_data_dir() -> Path:

@@ -2,13 +2,16 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 
 from app.config import Settings
+from app.deeds import deed_words
 from app.security import token_path
+
+PAGE = 500  # items of a list that are fetched at once, the most there may be
 
 
 class Refused(Exception):
@@ -81,13 +84,13 @@ def _ask(settings: Settings, answer: Callable[[ControlCenter], str]) -> int:
 
 def _answer(client: ControlCenter, action: str, job_id: int | None, body: dict[str, Any] | None) -> str:
     if action == "list":
-        rows = client.call("GET", "/api/jobs")["items"]
+        rows = _all(client, "/api/jobs")
         return "".join(f"{one['id']:>5}  {one['state']:<10} {one['step']:>7}  {one['name']}\n" for one in rows)
     if action == "log":
         return str(client.call("GET", f"/api/jobs/{job_id}/log"))
     if action == "history":
-        rows = client.call("GET", f"/api/jobs/{job_id}/history")["items"]
-        return "".join(f"{one['at']}  {one['who']:<14} {one['action']}\n" for one in rows)
+        rows = _all(client, f"/api/jobs/{job_id}/history")
+        return "".join(f"{one['at']}  {one['who']:<14} {deed_words(one)}\n" for one in rows)
     if action == "show":
         shown = client.call("GET", f"/api/jobs/{job_id}")
     else:
@@ -95,10 +98,21 @@ def _answer(client: ControlCenter, action: str, job_id: int | None, body: dict[s
     return json.dumps(shown, ensure_ascii=False, indent=1) + "\n"
 
 
+def _all(client: ControlCenter, path: str) -> Iterator[dict[str, Any]]:
+    """Every item of a list, page by page."""
+    params = {"limit": PAGE}
+    while True:
+        page = client.call("GET", path, params=params)
+        yield from page["items"]
+        if page["next"] is None:
+            return
+        params["after"] = page["next"]
+
+
 def _queue(client: ControlCenter, action: str) -> str:
     if action != "list":
         client.call("PUT", "/api/queue", json={"paused": action == "pause"})
-    shown = client.call("GET", "/api/queue", params={"limit": 500})
+    shown = client.call("GET", "/api/queue", params={"limit": PAGE})
     closed = "paused, no job is begun" if shown["paused"] else "in its quiet hours" if shown["quiet_now"] else "open"
     lines = [f"The queue is {closed}; {len(shown['items'])}{'+' if shown['next'] else ''} queued."]
     for one in shown["items"]:

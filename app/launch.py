@@ -7,6 +7,7 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import signal
 import socket
 import sys
@@ -16,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from app.broker import broker_directory, broker_warnings, socket_path
-from app.config import Settings
+from app.broker import NO_BROKER, POLL_S, broker_directory, broker_warnings, socket_path
+from app.config import LONGEST_LABEL, LONGEST_NODE_NAME, NAME, Settings
 from app.gpus import lane_names
 from app.processes import UP_LOCK, Child, Say, take_lock, with_repository
 
@@ -81,16 +82,19 @@ def up(
 ) -> int:
     """Runs broker, web and one worker a lane until a signal; the exit code. `greeting` is told once web answers."""
     say = say or tell
+    if problem := _name_problem(settings):
+        say(problem)
+        return 2
     data_dir = settings.data_dir.absolute()
+    if not data_dir.exists() and _has_no_port(settings, say):
+        return 1  # before anything is made
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = take_lock(data_dir / UP_LOCK)
     if lock is None:
         say(f"Another `trainctl up` already serves {data_dir}: stop that one, or choose another --data-dir.")
         return 1
     with os.fdopen(lock):
-        problem = _port_problem(settings.host, settings.port)
-        if problem:
-            say(problem)
+        if _has_no_port(settings, say):
             return 1
         for warning in broker_warnings(settings):
             say(warning)
@@ -102,8 +106,15 @@ def up(
 def worker(settings: Settings, lanes: list[str] | None = None, say: Say | None = None) -> int:
     """Runs one Celery worker a lane of this machine for a control center elsewhere; the exit code."""
     say = say or tell
-    for warning in [*_broker_missing(settings), *broker_warnings(settings)]:
+    if problem := _name_problem(settings):
+        say(problem)
+        return 2
+    missing = _broker_missing(settings)
+    for warning in [*missing, *broker_warnings(settings)]:
         say(warning)
+    if missing:
+        # Celery would look for the broker without end, and meanwhile not for a pool process that died.
+        settings = settings.model_copy(update={"redis_url": NO_BROKER})
     if not settings.worker_token_path.is_file():
         say(f"There is no worker token at {settings.worker_token_path}: name the file with --token-file.")
         return 1
@@ -116,13 +127,23 @@ def _lanes(settings: Settings) -> list[str]:
     return lane_names(settings.gpus, settings.lanes)
 
 
+def _name_problem(settings: Settings) -> str | None:
+    """One sentence on a name that the control center would refuse each time this machine asks to join."""
+    named = [("--node-name (or TRAINCTL_NODE_NAME)", settings.node_name, LONGEST_NODE_NAME)]
+    named += [("--label (or TRAINCTL_LABELS)", label, LONGEST_LABEL) for label in settings.label_list]
+    for flag, name, longest in named:
+        if len(name) > longest or not re.fullmatch(NAME, name):
+            return f'{flag} "{name}" cannot be used: write up to {longest} letters, digits, ".", "_" and "-".'
+    return None
+
+
 def _broker_missing(settings: Settings) -> list[str]:
     """A word to a worker that no wake-up will reach."""
     if settings.redis_url or socket_path(broker_directory(settings)).exists():
         return []
     return [
-        "REDIS_URL is not set: each lane looks for work by itself every 30 s. With the control center's REDIS_URL"
-        " (rediss:// with a password) it is woken at once."
+        f"REDIS_URL is not set: each lane looks for work by itself every {POLL_S:g} s. With the control center's"
+        " REDIS_URL (rediss:// with a password) it is woken at once."
     ]
 
 
@@ -200,6 +221,12 @@ def _script(name: str, *module: str) -> list[str]:
 
 def _log(directory: Path | None, name: str) -> Path | None:
     return directory / f"{name}.log" if directory else None
+
+
+def _has_no_port(settings: Settings, say: Say) -> bool:
+    if problem := _port_problem(settings.host, settings.port):
+        say(problem)
+    return problem is not None
 
 
 def _port_problem(host: str, port: int) -> str | None:

@@ -7,11 +7,11 @@ from app.config import Settings
 from app.processes import WEB_LOCK, take_lock
 
 ADDRESS = ".address.json"  # in the data directory; true while the web process holds its lock
-TOLD = {"host", "port", "server_url"}
+ELSEWHERE = {"port", "server_url"}  # told by flag or environment, they name a control center of their own
 
 
 def note_address(settings: Settings) -> None:
-    """Called by the web process."""
+    """Called by the web process once it listens there."""
     path = settings.data_dir / ADDRESS
     part = path.with_suffix(".part")
     part.write_text(json.dumps({"host": settings.host, "port": settings.port}))
@@ -19,12 +19,14 @@ def note_address(settings: Settings) -> None:
 
 
 def reaching(settings: Settings) -> Settings:
-    """The settings with the address of the running control center, where neither flag nor environment names one."""
-    if settings.model_fields_set & TOLD or not _is_running(settings):
+    """The settings with the address of the running control center; a host that was told stays."""
+    if settings.model_fields_set & ELSEWHERE or not _is_running(settings):
         return settings
     try:
         kept = json.loads((settings.data_dir / ADDRESS).read_text())
-        return settings.model_copy(update={"host": str(kept["host"]), "port": int(kept["port"])})
+        noted = {"host": str(kept["host"]), "port": int(kept["port"])}
+        # One listens on all addresses and is asked at one of them: the host that was told is the better one to ask at.
+        return settings.model_copy(update={name: noted[name] for name in noted.keys() - settings.model_fields_set})
     except (OSError, ValueError, KeyError, TypeError):
         return settings
 

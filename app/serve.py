@@ -5,6 +5,8 @@ import contextlib
 import gc
 import logging
 import os
+import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -17,6 +19,8 @@ from app.config import Settings
 from app.main import create_app
 from app.processes import WEB_LOCK, take_lock
 from app.running import note_address
+
+logger = logging.getLogger(__name__)
 
 GRACE_S = 5
 TICK_S = 1.0  # as often as the Date header changes
@@ -32,6 +36,14 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = asyncio.Event()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own ends the process where the port is taken; what comes after it is true."""
+        await super().startup(sockets)
+        try:
+            note_address(self._app.state.settings)
+        except OSError as error:
+            logger.warning("Commands must be told the port, which cannot be noted: %s", error)
+
     async def main_loop(self) -> None:
         """uvicorn's own looks ten times a second whether it shall end, a good part of all an idle server does."""
         self._loop = asyncio.get_running_loop()
@@ -40,18 +52,19 @@ class Server(uvicorn.Server):
                 await asyncio.wait_for(self._ending.wait(), TICK_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """In place of uvicorn's own, which raises the signal anew in the end: who ends in order ends with code 0."""
         if hub := getattr(self._app.state, "hub", None):
             hub.close()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.force_exit or (self.should_exit and sig == signal.SIGINT)
+        self.should_exit = True
         if self._loop:
             self._loop.call_soon_threadsafe(self._ending.set)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal; the address is taken before anything is said."""
+    """Serve until a signal, as the only web process of the data directory."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with os.fdopen(_lock(settings.data_dir)):
-        note_address(settings)
         _serve(settings)
 
 

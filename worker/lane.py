@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from app.broker import POLL_S
 from app.config import Settings
 from app.gpus import Gpu
 from worker.client import FORBIDDEN_BY_STATE, UNKNOWN, Client, Refused, ServerAway
@@ -21,7 +22,6 @@ from worker.supervise import Bench, supervise
 log = logging.getLogger("worker.lane")
 
 TRAINER = (sys.executable, "-m", "worker.trainer")
-POLL_S = 10.0  # a job whose wake-up was lost waits no longer
 AWAY_S = 1.0
 
 

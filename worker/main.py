@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from celery import Celery, bootsteps, signals
 
-from app.broker import broker_url
+from app.broker import NO_BROKER, broker_url
 from app.config import Settings
 from app.gpus import gpus_of_lane
 from worker.node import Heart
@@ -22,7 +22,7 @@ gpus = gpus_of_lane(settings.lane)
 app = Celery("worker", broker=broker_url(settings))
 app.conf.update(
     # One message at a time and none held back: what a worker reserves is what Redis delivers twice.
-    worker_disable_prefetch=True,
+    worker_disable_prefetch=settings.redis_url != NO_BROKER,
     worker_prefetch_multiplier=1,
     worker_concurrency=1,
     task_acks_late=False,

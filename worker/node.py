@@ -60,7 +60,7 @@ def _versions() -> dict[str, str]:
 
 
 class Heart:
-    """Registers the lane and beats once a second, whatever happens to the broker or the control center."""
+    """Registers the lane and beats each second, idle each other one, whatever happens to broker and control center."""
 
     def __init__(self, settings: Settings, gpus: Sequence[Gpu], draining: Callable[[], bool]) -> None:
         self._settings, self._gpus, self._draining = settings, gpus, draining

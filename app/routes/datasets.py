@@ -18,6 +18,7 @@ from app.errors import NotFound, wrong_field
 from app.routes.params import Cursor, Limit, ModelsDep, StorageDep, page_of
 from app.schemas import DEFAULT_SYSTEM_PROMPT, Body
 from app.services import datasets, rechecks, records
+from app.services.trashed import as_told
 from app.space import Disk
 from app.storage import Received, Storage
 from app.upload import FormFile, body_chunks, is_form, told_size
@@ -100,7 +101,7 @@ def _store(
 
 def _view(database: Database, dataset_id: int) -> dict[str, Any]:
     with database.read() as session:
-        return datasets.view(datasets.get(session, dataset_id))
+        return as_told(datasets.view(datasets.get(session, dataset_id)))
 
 
 @router.get("")

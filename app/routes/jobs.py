@@ -16,6 +16,7 @@ from app.schemas import Body
 from app.services import black_boxes, checkpoints, control, estimates, jobs, metrics, order
 from app.services.needs import Moment, Needs
 from app.services.new_job import JobId, Priority
+from app.services.trashed import as_told
 
 router = APIRouter(prefix="/api/jobs")
 
@@ -76,7 +77,7 @@ def list_jobs(
 @router.get("/{job_id}")
 def show_job(database: DatabaseDep, job_id: int) -> dict[str, Any]:
     with database.read() as session:
-        return jobs.view(session, jobs.get(session, job_id))
+        return as_told(jobs.view(session, jobs.get(session, job_id)))
 
 
 @router.get("/{job_id}/metrics")

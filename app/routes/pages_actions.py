@@ -16,7 +16,11 @@ from app.services import control, jobs, order, waiting
 from app.templating import told
 
 Sent = Mapping[str, str]
-MAX_DIGITS = 15
+WAYS: dict[str, Callable[[int], int]] = {
+    "first": lambda _place: 1,
+    "up": lambda place: place - 1,
+    "down": lambda place: place + 1,
+}
 
 router = APIRouter(prefix="/jobs", include_in_schema=False)
 
@@ -67,15 +71,12 @@ def _priority(session: Session, job: Job, who: str, sent: Sent) -> str:
 
 
 def _move(session: Session, job: Job, who: str, sent: Sent) -> str:
-    before, position = (_number(sent.get(name, "")) for name in ("before", "position"))
-    if before is None and position is None:
-        raise wrong_field("before", "name the job before which it goes, or a position")
-    order.move(session, job, who, before, position)
+    if sent.get("way") not in WAYS:
+        raise wrong_field("way", f"must be one of {', '.join(WAYS)}")
+    # From the place that it has now, not from the one that the page shows: so each of several fast clicks counts.
+    place = waiting.position_of(session, job) or 1
+    order.move(session, job, who, before=None, position=max(1, WAYS[sent["way"]](place)))
     return f"{job.name}: {_place(session, job).lower()}"
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) else None
 
 
 def _place(session: Session, job: Job) -> str:

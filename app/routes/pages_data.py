@@ -22,6 +22,7 @@ from app.services import (
     nodes,
     opening,
 )
+from app.services.trashed import as_told
 from app.templating import STATE_WORDS
 
 NUM_RECENT = 6
@@ -98,7 +99,7 @@ def job_card(session: Session, job: Job) -> dict[str, Any]:
 def job_cards(session: Session, rows: list[Job]) -> list[dict[str, Any]]:
     named = select(Dataset.id, Dataset.name).where(col(Dataset.id).in_({job.dataset_id for job in rows}))
     names = dict(session.exec(named).all())
-    views = jobs.views(session, rows)
+    views = [as_told(view) for view in jobs.views(session, rows)]
     return [view | {"datasets": [_named(names, job.dataset_id)]} for job, view in zip(rows, views, strict=True)]
 
 
@@ -218,20 +219,11 @@ def hero(session: Session) -> dict[str, Any]:
     ids = [job.id for job in [*held, *queued][:NUM_WAITING] if job.id]
     found: dict[str, Any] = {
         "hero": job_card(session, held[0]) if held else None,
-        "queue": queue_rows(session, queued),
+        "queue": job_cards(session, queued),
         "closed": opening.read(session).closed(utc_now()),
         "stream": stream_url(session, job_ids=ids),
     }
     return found | curves(session, held[0]) if held else found
-
-
-def queue_rows(session: Session, queued: list[Job]) -> list[dict[str, Any]]:
-    """Queued jobs as lines of a list; `above` and `below` are the jobs before which a step up or down puts it."""
-    ids = [job.id for job in queued]
-    return [
-        card | {"above": ids[i - 1] if i else None, "below": ids[i + 2] if i + 2 < len(ids) else None}
-        for i, card in enumerate(job_cards(session, queued))
-    ]
 
 
 def recent(session: Session) -> list[dict[str, Any]]:

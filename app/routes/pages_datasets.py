@@ -20,6 +20,7 @@ from app.routes.params import Cursor, StorageDep
 from app.routes.record_filter import Search, hits
 from app.routes.sample import has_sample, sample_file
 from app.services import datasets, versions
+from app.services.trashed import as_told
 from app.storage import Received, Storage
 from app.templating import render
 
@@ -101,6 +102,10 @@ async def show_dataset(
     return await to_thread.run_sync(show)
 
 
+def _view(session: Session, dataset_id: int) -> dict[str, Any]:
+    return as_told(datasets.view(datasets.get(session, dataset_id)))
+
+
 def _findings(
     request: Request, session: Session, dataset_id: int, kind: str | None, after: int | None
 ) -> dict[str, Any]:
@@ -108,7 +113,7 @@ def _findings(
     query = urlencode({key: value for key, value in (("of", kind), ("page", after)) if value is not None})
     more = request.url.include_query_params(page=found[-1]["id"]) if len(found) == PAGE_SIZE else None
     return {
-        "dataset": datasets.view(datasets.get(session, dataset_id)),
+        "dataset": _view(session, dataset_id),
         "findings": found,
         "kind": kind,
         "page_size": PAGE_SIZE,
@@ -129,7 +134,7 @@ def _kinds(dataset: dict[str, Any]) -> dict[str, Any]:
 
 
 def _statistics(session: Session, dataset_id: int) -> dict[str, Any]:
-    dataset = datasets.view(datasets.get(session, dataset_id))
+    dataset = _view(session, dataset_id)
     drawn = pictures.pictures(dataset["findings"], dataset["statistics"])
     figures = pictures.figures(dataset["statistics"])
     return {"dataset": dataset, "figures": figures, "pictures": drawn}
@@ -138,7 +143,7 @@ def _statistics(session: Session, dataset_id: int) -> dict[str, Any]:
 @router.get("/{dataset_id}/_head")
 def show_dataset_head(request: Request, database: DatabaseDep, dataset_id: int) -> HTMLResponse:
     with database.read() as session:
-        return render(request, "datasets/_head.html", dataset=datasets.view(datasets.get(session, dataset_id)))
+        return render(request, "datasets/_head.html", dataset=_view(session, dataset_id))
 
 
 @router.get("/{dataset_id}/_findings")
@@ -152,7 +157,7 @@ def show_findings(
 @router.get("/{dataset_id}/_kinds")
 def show_kinds(request: Request, database: DatabaseDep, dataset_id: int) -> HTMLResponse:
     with database.read() as session:
-        return render(request, "datasets/_kinds.html", **_kinds(datasets.view(datasets.get(session, dataset_id))))
+        return render(request, "datasets/_kinds.html", **_kinds(_view(session, dataset_id)))
 
 
 @router.get("/{dataset_id}/_statistics")

@@ -29,7 +29,7 @@ def _queue(session: Session) -> dict[str, Any]:
     rows = waiting.page(session, MAX_SHOWN)
     opened = opening.read(session)
     return {
-        "queue": data.queue_rows(session, rows),
+        "queue": data.job_cards(session, rows),
         "num_queued": jobs.num_queued(session),
         "opening": opening.view(opened),
         "closed": opened.closed(utc_now()),

@@ -18,7 +18,7 @@ from app.routes import pages_data as data
 from app.routes import pages_form
 from app.routes.params import JsonBody, StorageDep, Who
 from app.services import adapters, checkpoints, datasets, jobs, purge, retention, trash
-from app.services.trashed import Thing
+from app.services.trashed import Thing, as_told
 from app.templating import render
 
 router = APIRouter()
@@ -31,10 +31,10 @@ PAGES = {"dataset": "/datasets/{id}", "job": "/jobs/{id}", "adapter": "/adapters
 def view(session: Session, thing: Thing) -> dict[str, Any]:
     """A thing as its own address shows it."""
     if isinstance(thing, Dataset):
-        return datasets.view(thing)
+        return as_told(datasets.view(thing))
     if isinstance(thing, Adapter):
         return adapters.view(thing)
-    return jobs.view(session, thing) if isinstance(thing, Job) else checkpoints.view(thing)
+    return as_told(jobs.view(session, thing)) if isinstance(thing, Job) else checkpoints.view(thing)
 
 
 def _add_kind(kind: trash.Kind, plural: str) -> None:

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 from app.columns import utc_now
 from app.models import Lane, Node
 from app.schemas import Body
+from app.space import human
 
 SILENT_AFTER_S = 15.0
 # As cards are sold: 24 GB are 24,000,000,000 bytes, which a card of 24,564 MiB has.
@@ -18,6 +19,7 @@ UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 LAST_YEAR = 2999  # beyond it, dates can no longer be counted with safely
 PLAIN_NUMBER = re.compile(r"[0-9]{1,20}")
+WHOLE = re.compile(r"\.0+ ")  # 24.0 GB were asked for as 24 GB
 AMOUNT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kmgt]?i?b)\s*", re.IGNORECASE)
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 
@@ -79,7 +81,7 @@ def describe(needs: Mapping[str, Any] | None) -> str:
     if gpus or memory:
         parts.append(f"{gpus} GPUs" if gpus > 1 else "a GPU")
     if memory:
-        parts[-1] += f" of {memory / 10**9:.3g} GB"
+        parts[-1] += f" of {WHOLE.sub(' ', human(memory))}"
     if labels:
         parts.append(f"the label{'s' if len(labels) > 1 else ''} {', '.join(labels)}")
     where = f" on node {needs['node']}" if "node" in needs else ""

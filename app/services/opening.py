@@ -20,6 +20,7 @@ QUEUE = "queue"
 logger = logging.getLogger(__name__)
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+LONGEST_CLOSED = timedelta(days=8)  # what is quiet for a week is quiet for ever
 CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -70,6 +71,11 @@ def _in_utc(shown: datetime, zone: ZoneInfo | None) -> datetime:
     return (shown.replace(tzinfo=zone) if zone else shown).astimezone(UTC)
 
 
+def _clock(moment: datetime, now: datetime) -> str:
+    """The time with its zone, and the day where it is not the next time that the clock shows it."""
+    return f"{moment:{'%H:%M' if moment - now <= timedelta(days=1) else '%a %H:%M'}} {moment.tzinfo}"
+
+
 class Change(Body):
     """The body of `PUT /api/queue`; what is left out stays as it is."""
 
@@ -92,7 +98,8 @@ class Opening:
 
     def open_from(self, at: datetime) -> datetime | None:
         """The first moment from `at` on at which a lane may claim; None where nobody can know one."""
-        for _ in range(0 if self.paused else 100):
+        last = at + LONGEST_CLOSED
+        while not self.paused and at < last:
             if (end := self.quiet_until(at)) is None:
                 return at
             at = end.astimezone(UTC)
@@ -102,9 +109,12 @@ class Opening:
         """Why no lane may claim now, as `waiting_for` says it."""
         if self.paused:
             return {"kind": "queue", "message": "the queue is paused"}
-        if (end := self.quiet_until(at)) is not None:
-            return {"kind": "quiet_hours", "until": iso(end), "message": f"quiet hours until {end:%H:%M}"}
-        return None
+        if (end := self.quiet_until(at)) is None:
+            return None
+        # Others may begin where these end, and nights on all days may leave no gap at all.
+        until = self.open_from(at)
+        words = f"quiet hours until {_clock(until.astimezone(end.tzinfo), at)}" if until else "quiet hours at all times"
+        return {"kind": "quiet_hours", "until": iso(until), "message": words}
 
 
 def read(session: Session) -> Opening:

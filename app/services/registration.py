@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-NAME = r"^[\w.-]+$"
+from app.config import LONGEST_LABEL, LONGEST_NODE_NAME, NAME
+
 LANE_NAME = r"^[\w.+-]+$"
 
 
 # A clock's seconds since 1970, within what can be counted with.
 Clock = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
-Label = Annotated[str, Field(min_length=1, max_length=100, pattern=NAME)]
+Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL, pattern=NAME)]
 
 
 class NewGpu(BaseModel):
@@ -30,7 +31,7 @@ class NewNode(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(min_length=1, max_length=200, pattern=NAME)
+    name: str = Field(min_length=1, max_length=LONGEST_NODE_NAME, pattern=NAME)
     versions: dict[str, Any] = Field(default_factory=dict)
     lanes: list[NewLane] = Field(min_length=1, max_length=64)
     instance: str | None = Field(None, max_length=100)

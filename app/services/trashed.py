@@ -1,11 +1,13 @@
 """What it means for a row to lie in the trash: it stands in no list and is used by nothing."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement
 from sqlmodel import col
 
 from app.errors import Conflict
+from app.hub import iso
 from app.models import Adapter, Checkpoint, Dataset, Job
 
 Thing = Dataset | Job | Checkpoint | Adapter
@@ -25,6 +27,11 @@ def refuse_trashed(thing: Thing | None) -> None:
         return
     hint = "it was deleted for good" if thing.trashed_at == GONE else "it is in the trash; restore it first"
     raise Conflict(f"{label(thing)} cannot be used: {hint}.")
+
+
+def as_told(view: dict[str, Any]) -> dict[str, Any]:
+    """A row's view for clients: what was deleted for good lies in no trash, and `gone` says so."""
+    return view | {"trashed_at": None, "gone": True} if view["trashed_at"] == iso(GONE) else view
 
 
 def label(thing: Thing) -> str:

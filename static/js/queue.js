@@ -42,9 +42,17 @@ document.addEventListener("dragend", (event) => {
   else if (item.nextElementSibling !== next) return void moveJob(item);
   htmx.trigger(document.body, "queue", {});
 });
-// What comes in meanwhile must not tear the list from under the pointer; it is read anew after the drop.
+// What comes in meanwhile must not tear the list from under the pointer, which drags or may click again; it is read
+// anew after the drop, or once the clicks on a button have ended.
+let clicks = 0;
+document.addEventListener("click", (event) => {
+  if (!event.detail || !event.target.closest("[data-move] button")) return;
+  clearTimeout(clicks);
+  clicks = setTimeout(() => { clicks = 0; htmx.trigger(document.body, "queue", {}); }, 400);
+});
 document.addEventListener("htmx:before:swap", (event) => {
-  if (drag.item && event.detail.ctx?.target?.contains?.(drag.item)) event.preventDefault();
+  const list = (drag.item || clicks) && $("[data-queue]");
+  if (list && event.detail.ctx?.target?.contains?.(list)) event.preventDefault();
 });
 
 const WAYS = { ArrowUp: "up", ArrowDown: "down", Home: "first" };

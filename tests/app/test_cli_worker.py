@@ -38,6 +38,25 @@ def test_the_earlier_names_of_its_flags_go_on_working(given: list[Settings], tmp
     assert (given[0].work_path, given[0].node_name, given[0].gpus) == (tmp_path, "lab-2", "0,1")
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "variable", "longest"),
+    [
+        ("--node-name", "my node!", "TRAINCTL_NODE_NAME", 200),
+        ("--node-name", "", "TRAINCTL_NODE_NAME", 200),
+        ("--node-name", "n" * 201, "TRAINCTL_NODE_NAME", 200),
+        ("--label", "two words", "TRAINCTL_LABELS", 100),
+    ],
+)
+def test_a_name_that_would_be_refused_for_ever_ends_the_worker(
+    tmp_path: Path, flag: str, value: str, variable: str, longest: int
+) -> None:
+    done = CliRunner().invoke(cli, ["worker", "--data-dir", str(tmp_path / "d"), flag, value])
+    said = (
+        f'{flag} (or {variable}) "{value}" cannot be used: write up to {longest} letters, digits, ".", "_" and "-".\n'
+    )
+    assert (done.exit_code, done.output, list(tmp_path.iterdir())) == (2, said, [])
+
+
 def test_the_cache_s_limit_is_given_in_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINCTL_CACHE_LIMIT", "20GB")
     assert Settings().cache_limit == 20 * 10**9

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from app import launch, processes
+from app.broker import NO_BROKER, POLL_S
 from app.config import Settings
 from app.launch import Greeter, Launcher, child_environment, lane_child, up, worker
 from app.processes import Child
@@ -160,8 +161,10 @@ def test_a_part_that_the_machine_cannot_start_now_is_tried_again_and_told_of_onc
 def test_a_taken_port_is_one_sentence(settings: Settings) -> None:
     said: list[str] = []
     with socket.create_server(("127.0.0.1", settings.port)):
+        assert up(settings, ["cpu"], say=said.append) == 1 and not settings.data_dir.exists()
+        settings.data_dir.mkdir()
         assert up(settings, ["cpu"], say=said.append) == 1
-    assert len(said) == 1 and f"Port {settings.port} on 127.0.0.1 is taken" in said[0]
+    assert len(said) == 2 and f"Port {settings.port} on 127.0.0.1 is taken" in said[0] == said[1]
 
 
 def test_a_data_directory_has_one_launcher(settings: Settings) -> None:
@@ -208,10 +211,27 @@ def test_a_worker_without_its_token_is_told_which_file(settings: Settings) -> No
 def test_a_worker_without_a_broker_is_told_what_that_means(settings: Settings) -> None:
     said: list[str] = []
     worker(settings, ["cpu"], said.append)
-    assert "REDIS_URL is not set" in said[0] and "rediss://" in said[0]
+    assert "REDIS_URL is not set" in said[0] and "rediss://" in said[0] and f"every {POLL_S:g} s" in said[0]
     said.clear()
     worker(settings.model_copy(update={"redis_url": "redis://gpu-farm:6379"}), ["cpu"], said.append)
     assert "not encrypted" in said[0] and "no password" in said[1]
+
+
+@pytest.mark.parametrize(("told", "url"), [(None, NO_BROKER), ("redis://127.0.0.1:1", "redis://127.0.0.1:1")])
+def test_the_lanes_of_a_worker_without_a_broker_look_for_none(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, told: str | None, url: str
+) -> None:
+    settings.data_dir.mkdir()
+    (settings.data_dir / "worker-token").write_text("secret")
+    started: list[Child] = []
+
+    def note(launcher: Launcher) -> int:
+        started.extend(launcher.children)
+        return 0
+
+    monkeypatch.setattr(Launcher, "run", note)
+    assert worker(settings.model_copy(update={"redis_url": told}), ["cpu"], lambda text: None) == 0
+    assert [child.environment["REDIS_URL"] for child in started] == [url]
 
 
 def test_a_work_directory_has_one_launcher(settings: Settings) -> None:

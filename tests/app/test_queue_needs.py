@@ -41,6 +41,14 @@ def test_what_is_asked_for_is_all_there_or_the_lane_does_not_fit(asked: dict[str
     assert needs.fits(needs.Needs.model_validate(asked).as_kept(), lane, "attic") is fits
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [("24 GB", "24 GB"), ("24 GiB", "25.8 GB"), ("1.5 TiB", "1.65 TB"), ("2 TB", "2 TB"), ("512 MiB", "537 MB")],
+)
+def test_an_amount_is_told_as_it_is_read(asked: str, words: str) -> None:
+    assert needs.describe(needs.Needs.model_validate({"memory": asked}).as_kept()) == f"a lane with a GPU of {words}"
+
+
 def test_a_lane_without_a_gpu_has_no_memory_of_one() -> None:
     assert not needs.fits({"memory": 1}, Lane(node_id=1, name="cpu"), "attic")
 

@@ -59,6 +59,21 @@ def test_hours_that_never_end_let_nobody_expect_a_start() -> None:
     assert always.open_from(datetime(2026, 1, 5, tzinfo=UTC)) is None
 
 
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [
+        ({}, "quiet hours until 07:00 Europe/Paris"),
+        ({"from": "05:00", "to": "05:00"}, "quiet hours at all times"),
+        ({"from": "00:00", "to": "00:00", "days": ["mon", "tue", "wed"]}, "quiet hours until Thu 00:00 Europe/Paris"),
+    ],
+)
+def test_a_closed_queue_says_until_when_and_in_which_zone(hours: dict[str, object], words: str) -> None:
+    closed = Opening(quiet_hours=[QuietHours.model_validate(NIGHT | hours)]).closed(
+        datetime(2026, 1, 5, 23, tzinfo=UTC)
+    )
+    assert closed is not None and closed["message"] == words
+
+
 def test_a_paused_queue_begins_nothing_and_lets_go_on_what_runs(center: Center) -> None:
     center.make_job()
     worker = center.worker("a")
@@ -84,7 +99,8 @@ def test_quiet_hours_stay_until_they_are_taken_away(center: Center) -> None:
     assert shown["quiet_hours"][0]["days"] == ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
     center.worker()
     job = center.make_job()
-    assert job["waiting_for"]["message"] == "quiet hours until 00:00" and center.worker().claim() is None
+    assert job["waiting_for"] == {"kind": "quiet_hours", "until": None, "message": "quiet hours at all times"}
+    assert center.worker().claim() is None
     center.client.put("/api/queue", headers=center.headers, json={"paused": False})
     assert center.get("/api/queue").json()["quiet_hours"] == shown["quiet_hours"]
     center.client.put("/api/queue", headers=center.headers, json={"quiet_hours": []})

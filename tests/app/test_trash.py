@@ -131,6 +131,9 @@ def test_an_adapter_outlives_its_job(center: Center) -> None:
     )
     assert not (center.app.state.storage.attempt(1, 1) / "checkpoints").exists()
     assert center.post("/api/jobs/1/restore").status_code == 409
+    told, shown = center.get("/api/jobs/1").json(), center.get("/jobs/1").text
+    assert (told["trashed_at"], told["gone"]) == (None, True)
+    assert "Deleted for good" in shown and 'id="trash-job-1"' not in shown
     delete(center, "/api/adapters/1")
     assert expire(center) == 1 and center.get("/api/jobs/1").status_code == 404
 
@@ -141,6 +144,11 @@ def test_a_deleted_dataset_of_a_job_can_be_sent_again(center: Center) -> None:
     delete(center, "/api/datasets/1")
     assert expire(center) == 1
     assert center.post("/api/datasets/1/restore").status_code == 409
+    assert center.get("/api/datasets/1").json()["trashed_at"] is None
+    assert (
+        "Deleted for good" in center.get("/datasets/1").text
+        and "Deleted for good" in center.get("/datasets/1/_head").text
+    )
     again = center.client.put("/api/datasets/x", headers=center.headers, content=rows(3))
     assert (again.status_code, again.json()["id"], again.json()["state"]) == (201, 1, "ready")
 

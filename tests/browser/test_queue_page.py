@@ -10,6 +10,7 @@ from tests.conftest import Server
 from tests.factories import rows
 
 NAMES = ("first of three", "second of three", "third of three")
+MORE = [f"number {number} of more" for number in range(4, 7)]
 
 
 @pytest.fixture
@@ -55,6 +56,25 @@ def test_the_arrow_keys_move_a_job_and_the_handle_keeps_the_focus(
     page.keyboard.press("ArrowDown")
     expect(page.locator(f"#grip-{three[0]}")).to_have_text("3")
     assert by_rest(api) == shown(page) == [NAMES[1], NAMES[2], NAMES[0]]
+
+
+@pytest.mark.parametrize("pause_ms", [0, 250])
+def test_each_of_three_fast_clicks_moves_the_job(
+    page: Page, three: list[int], server: Server, api: httpx.Client, pause_ms: int
+) -> None:
+    body = {"dataset_id": api.get("/api/jobs").json()["items"][0]["dataset_ids"][0], "model": "tiny-qwen3-vl"}
+    more = [api.post("/api/jobs", json=body | {"name": name}).json()["id"] for name in MORE]
+    expect(page.locator("[data-queue] > li")).to_have_count(6)
+    box = page.locator(f"#down-{three[0]}").bounding_box()
+    assert box is not None
+    for _ in range(3):
+        page.mouse.click(box["x"] + 5, box["y"] + 5)
+        page.wait_for_timeout(pause_ms)
+    expect(page.locator(f"#grip-{three[0]}")).to_have_text("4")
+    wanted = [*three[1:], more[0], three[0], *more[1:]]
+    assert [job["id"] for job in api.get("/api/queue").json()["items"]] == wanted
+    for job_id in more:
+        api.post(f"/api/jobs/{job_id}/cancel")
 
 
 def test_a_priority_that_is_chosen_changes_the_order(page: Page, three: list[int], api: httpx.Client) -> None:

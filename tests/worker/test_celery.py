@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery import Celery
 
-from app.broker import broker_directory, broker_url, socket_path
+from app.broker import NO_BROKER, broker_directory, broker_url, socket_path
 from app.config import Settings
 from app.launch import child_environment, lane_child
 from app.processes import with_repository
@@ -125,7 +125,14 @@ def test_a_dead_pool_process_is_replaced(server: FakeServer, broker: str, start:
     until(lambda: server.seqs(2))
 
 
-def test_a_lane_without_a_broker_beats_and_claims_by_itself(
+@pytest.fixture
+def alone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lane of a worker that has no broker, as the launcher starts it; its clock is fast."""
+    settings.redis_url = NO_BROKER
+    monkeypatch.setenv("FAKE_POLL_S", "0.2")
+
+
+def test_a_lane_whose_broker_is_away_beats_and_claims_by_itself(
     server: FakeServer, start: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_POLL_S", "0.2")
@@ -137,10 +144,43 @@ def test_a_lane_without_a_broker_beats_and_claims_by_itself(
     assert worker.wait(20) == 0
 
 
+@pytest.mark.usefixtures("alone")
+def test_a_lane_without_a_broker_works_by_its_clock_and_asks_for_none(
+    server: FakeServer, start: StartWorker, tmp_path: Path
+) -> None:
+    worker = start(steps=3)
+    server.offer()
+    until(lambda: server.beats and server.ends, 20)
+    worker.terminate()
+    assert (server.ends[0]["outcome"], worker.wait(20)) == ("succeeded", 0)
+    assert " ERROR " not in (tmp_path / "celery.log").read_text()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_dead_pool_process_is_replaced_without_a_broker(
+    server: FakeServer, start: StartWorker, tmp_path: Path
+) -> None:
+    worker = start(steps=10_000)
+    server.offer()
+    until(lambda: steps(server) > 2)
+    [child] = psutil.Process(worker.pid).children()
+    child.kill()
+    until(lambda: not trainers(tmp_path))
+    server.offer(attempt=2)
+    until(lambda: server.seqs(2))
+
+
+@pytest.mark.parametrize("url", [None, NO_BROKER], ids=["broker away", "no broker"])
 def test_a_job_found_by_the_lane_itself_is_put_back_too(
-    server: FakeServer, start: StartWorker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: FakeServer,
+    settings: Settings,
+    start: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    url: str | None,
 ) -> None:
     monkeypatch.setenv("FAKE_POLL_S", "0.2")
+    settings.redis_url = url
     worker = start(steps=10_000)
     server.offer()
     until(lambda: steps(server) > 2)

@@ -1,0 +1,70 @@
+"""`trainctl job` as it is typed, with the app in this process at the other end."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from app import job_client
+from app.cli import cli
+from tests.factories import Center, rows
+
+Type = Callable[..., list[str]]
+
+
+@pytest.fixture
+def typed(center: Center, monkeypatch: pytest.MonkeyPatch) -> Type:
+    """Types a command and returns the lines that it prints."""
+
+    class Line:
+        def __init__(self, **_: Any) -> None: ...
+
+        def request(self, method: str, path: str, **more: Any) -> Any:
+            return center.client.request(method, path, headers=center.headers, **more)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(job_client.httpx, "Client", Line)
+
+    def run(*words: str) -> list[str]:
+        done = CliRunner().invoke(cli, [*words, "--data-dir", str(center.app.state.settings.data_dir)])
+        assert done.exit_code == 0, done.output
+        return done.output.splitlines()
+
+    return run
+
+
+def test_the_history_tells_all_that_was_done_and_to_what(center: Center, typed: Type) -> None:
+    dataset = center.upload(rows(30))["id"]
+    first, second = (center.make_job(dataset, name=name)["id"] for name in ("one", "two"))
+    center.act(second, "move", {"before": first})
+    center.act(second, "move", {"position": 2})
+    center.act(second, "priority", {"priority": "high"})
+    told = [line.split(maxsplit=2)[1:] for line in typed("job", "history", str(second))]
+    assert told[0] == ["api", "added it"]
+    assert told[1:3] == [
+        ["api", f"moved it in the queue, before job {first}"],
+        ["api", "moved it in the queue, to place 2"],
+    ]
+    assert told[3:] == [["api", "changed its priority to high"]]
+
+
+def test_a_long_history_and_a_long_list_are_printed_to_their_end(
+    center: Center, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_client, "PAGE", 2)
+    dataset = center.upload(rows(30))["id"]
+    made = [center.make_job(dataset)["id"] for _ in range(5)]
+    for priority in ("high", "low", "urgent", "normal"):
+        center.act(made[0], "priority", {"priority": priority})
+    assert [int(line.split()[0]) for line in typed("job", "list")] == made[::-1]
+    lines = typed("job", "history", str(made[0]))
+    assert len(lines) == 5 and lines[-1].endswith("changed its priority to normal")
+
+
+def test_more_than_a_page_of_fifty_is_shown(center: Center, typed: Type) -> None:
+    job_id = center.make_job()["id"]
+    for priority in ("high", "low") * 30:
+        center.act(job_id, "priority", {"priority": priority})
+    assert len(typed("job", "history", str(job_id))) == 61
