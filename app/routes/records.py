@@ -33,6 +33,7 @@ def search_records(
 ) -> dict[str, Any]:
     """Records that hold a text, and a finding of that kind or severity. A page may have few hits and still a `next`:
     a request reads for about a second at most."""
+    datasets.require_known(kind, severity)
     with database.read() as session:
         path = existing(datasets.lines_path(storage, datasets.get(session, dataset_id)))
         found, behind = search.page(session, path, dataset_id, search.Wanted(q, kind, severity), after, limit)

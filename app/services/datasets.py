@@ -149,16 +149,21 @@ def findings(
 ) -> list[Finding]:
     """Findings in the order of their lines; raises `WrongInput` for a kind or a severity that does not exist."""
     get(session, dataset_id)
-    if kind is not None and kind not in KINDS:
-        raise wrong_field("kind", f"is no kind of finding; there are {', '.join(sorted(KINDS))}")
-    if severity is not None and severity not in SEVERITIES:
-        raise wrong_field("severity", "must be error, warning or note")
+    require_known(kind, severity)
     query = select(Finding).where(Finding.dataset_id == dataset_id).order_by(col(Finding.id)).limit(limit)
     if kind is not None:
         query = query.where(Finding.kind == kind)
     if severity is not None:
         query = query.where(Finding.severity == severity)
     return list(session.exec(query.where(col(Finding.id) > after) if after is not None else query))
+
+
+def require_known(kind: str | None, severity: str | None) -> None:
+    """Raises `WrongInput` for a kind or a severity that does not exist."""
+    if kind is not None and kind not in KINDS:
+        raise wrong_field("kind", f"is no kind of finding; there are {', '.join(sorted(KINDS))}")
+    if severity is not None and severity not in SEVERITIES:
+        raise wrong_field("severity", "must be error, warning or note")
 
 
 def findings_of_line(session: Session, dataset_id: int, line: int) -> list[dict[str, Any]]:
