@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ else:
     from backports import zstd
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a frame of zstd that holds no data may come first
 HEAD = 1024
 MOST_BYTES = 64 * 2**30
 # Texts pack to a tenth, very even ones to a hundredth; what unpacks to far more was made to.
@@ -67,7 +69,7 @@ def unwrapped(stack: ExitStack, path: Path) -> tuple[list[str], IO[bytes]]:
     file.seek(0)
     if head.startswith(GZIP):
         return ["gzip"], _metered(stack.enter_context(gzip.GzipFile(fileobj=file)), path, "gzip")
-    if head == ZSTD:
+    if head == ZSTD or SKIPPED.match(head):
         return ["zstd"], _metered(stack.enter_context(zstd.ZstdFile(file)), path, "zstd")
     return [], file
 

@@ -5,6 +5,7 @@ import csv
 import importlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +13,7 @@ from typing import IO, Any
 import msgspec
 
 from app.conversations.containers.streams import Unpackable
-from app.conversations.reader import LINE_LIMIT
+from app.conversations.reader import BOM, LINE_LIMIT
 
 DELIMITERS = ",;\t"
 # Columns whose cells are JSON: no cell of a table holds a list otherwise.
@@ -20,14 +21,21 @@ JSON_COLUMNS = ("messages", "conversations", "history", "images", "tools")
 PAIRS = (("instruction", "output"), ("prompt", "completion"), ("prompt", "response"))
 NEEDED = (("messages",), ("conversations",), *PAIRS)
 ROWS = 64
+FIRST_LINE = re.compile(rb"[^\r\n]*")
 
 
 def csv_columns(head: bytes) -> tuple[list[str], str] | None:
-    """(names, delimiter) of the first line, None where it has only one column."""
-    line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode("utf-8", "replace")
+    """(names, delimiter) of the first line, None where it can be no header."""
+    first = FIRST_LINE.match(head.removeprefix(BOM))
+    line = first[0].decode("utf-8", "replace").strip() if first else ""
+    if not line or line.startswith(("{", "[")):
+        return None
     delimiter = max(DELIMITERS, key=line.count)
-    names = next(csv.reader([line.strip()], delimiter=delimiter), [])
-    return ([name.strip() for name in names], delimiter) if names and not line.lstrip().startswith(("{", "[")) else None
+    try:
+        names = next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:
+        return None
+    return [name.strip() for name in names], delimiter
 
 
 def is_csv(head: bytes, wanted: Iterable[str] = ()) -> bool:
