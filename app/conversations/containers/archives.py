@@ -30,6 +30,8 @@ class Archive:
 
     def add(self, name: str, source: IO[bytes], size: int) -> None:
         pure = PurePosixPath(name)
+        if not pure.parts:
+            raise Unpackable(f"The archive holds a file under {name[:80]!r}, which is no name.")
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or ":" in pure.parts[0]:
             raise Unpackable(f"The archive holds {name[:80]!r}, a name that leads out of it.")
         self._total += size
@@ -94,6 +96,8 @@ def opened_zip(path: Path, room: Path) -> Iterator[Archive]:
 
 
 def _refuse_odd_zip(info: zipfile.ZipInfo) -> None:
+    if not info.filename:
+        raise Unpackable("The zip file is damaged: it holds a file without a name.")
     if info.flag_bits & 1:
         raise Unpackable("The zip file is encrypted; pack it without a password.")
     if info.external_attr >> 16 & 0o170000 == 0o120000:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import re
 import sys
 import zlib
@@ -23,7 +24,7 @@ HEAD = 1024
 MOST_BYTES = 64 * 2**30
 # Texts pack to a tenth, very even ones to a hundredth; what unpacks to far more was made to.
 MOST_TIMES, ALWAYS_FINE = 300, 256 * 2**20
-BROKEN = (EOFError, OSError, zlib.error, zstd.ZstdError)
+BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 
 
 def most_bytes(packed_size: int) -> int:

@@ -24,6 +24,7 @@ PARQUET = b"PAR1"
 DEEPEST = 3
 HEAD_OF_REST = 4096
 AS_IT_IS = Reading()
+TURN_KEYS = ("messages", "conversations", "prompt")
 
 
 class Unpacked(msgspec.Struct, frozen=True):
@@ -134,7 +135,10 @@ def _with_images(line: bytes, archive: archives.Archive, beside: str) -> bytes:
         size += _embed(holder, key, archive, beside)
         if size > LINE_LIMIT:
             break
-    return json_text(value).encode() if size else line
+    try:
+        return json_text(value).encode() if size else line
+    except RecursionError:
+        return line
 
 
 def _references(value: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
@@ -142,7 +146,7 @@ def _references(value: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     for key in ("image", "images"):
         found = value.get(key)
         yield from ((found, place) for place in range(len(found))) if isinstance(found, list) else [(value, key)]
-    for turn in value.get("messages") or value.get("conversations") or value.get("prompt") or ():
+    for turn in next((turns for key in TURN_KEYS if isinstance(turns := value.get(key), list)), ()):
         content = (turn.get("content") or turn.get("value")) if isinstance(turn, dict) else None
         if is_item_list(content):
             for item in content:  # type: ignore[union-attr]
@@ -153,7 +157,8 @@ def _embed(holder: Any, key: Any, archive: archives.Archive, beside: str) -> int
     """How many characters the image takes now; 0 where there is none."""
     found = holder[key] if isinstance(holder, list) else holder.get(key)
     if isinstance(found, dict):
-        return _embed(found, "url", archive, beside) or _embed(found, "path", archive, beside)
+        holder, key = found, "url" if found.get("url") else "path"
+        found = holder.get(key)
     if not isinstance(found, str) or found[:5] == "data:":
         return 0
     data = archive.image(found, beside)
