@@ -90,7 +90,7 @@ def opened_zip(path: Path, room: Path) -> Iterator[Archive]:
                     if not info.is_dir():
                         with packed.open(info) as source:
                             archive.add(info.filename, source, info.file_size)
-        except (zipfile.BadZipFile, NotImplementedError, *BROKEN) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, *BROKEN) as error:
             raise Unpackable(f"The zip file is damaged: {error}.") from None
         yield archive
 

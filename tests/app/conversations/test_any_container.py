@@ -99,7 +99,7 @@ def test_an_entry_without_a_name_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_an_entry_whose_name_is_empty_is_refused(tmp_path: Path) -> None:
-    data = zip_of(LINES, "").replace(b"a.png", b"b.png")
+    data = zip_of(LINES).replace(b"data.jsonl", b"\0ata.jsonl")
     assert "a file without a name" in str(read(tmp_path, data))
 
 

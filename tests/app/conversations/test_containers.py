@@ -5,7 +5,6 @@ import csv
 import gzip
 import io
 import json
-import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -124,24 +123,6 @@ def test_images_beside_the_records_are_found_by_their_paths(tmp_path: Path, data
     _, (good, bad) = unpacked(tmp_path, data)
     assert isinstance(good, Conversation) and [one.width for one in good.images] == [40, 50]
     assert isinstance(bad, Rejected) and (bad.kind, bad.field) == ("image_missing", "images[0]")
-
-
-@pytest.mark.parametrize(
-    ("data", "num_good", "words"),
-    [
-        (ARRAYS[0][:-20], 1, "Not JSON at column"),
-        (ARRAYS[0][:-1], 2, "Not JSON"),
-        (ARRAYS[0] + b" more", 2, "Not JSON at column 1"),
-        (b'[{"a": 1} {"b": 2}]', 0, "Not JSON at column 9"),
-        (b'[{"messages": NaN}]', 0, "NaN is not JSON"),
-        (b'[{"a":' * 5 + b"[" * 200_000, 0, "Not JSON|nested too deeply"),
-    ],
-)
-def test_the_rest_of_a_broken_array_is_one_finding(tmp_path: Path, data: bytes, num_good: int, words: str) -> None:
-    container, found = unpacked(tmp_path, data)
-    assert container == "json array"
-    assert sum(isinstance(one, Conversation) for one in found) == num_good
-    assert isinstance(found[-1], Rejected) and re.search(words, found[-1].message)
 
 
 @pytest.mark.parametrize(
