@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import msgspec
 
-from app.conversations.containers import archives, json_array, tables, unknown
+from app.conversations.containers import archives, csv_rows, json_array, tables, unknown
 from app.conversations.containers.reading import Reading
 from app.conversations.containers.streams import Unpackable, most_bytes, peek, unwrapped
 from app.conversations.images import REFERENCE_KEYS
@@ -86,8 +86,8 @@ def _open(stack: ExitStack, path: Path, room: Path, reading: Reading, depth: int
         return [*layers, *names], lines
     if _is_array(head, path, layers):
         return [*layers, "json array"], json_array.elements(stream)
-    if tables.is_csv(head, reading.fields.values()):
-        return [*layers, "csv"], tables.csv_rows(stream, head)
+    if columns := tables.csv_columns(head, reading.fields.values()):
+        return [*layers, "csv"], csv_rows.rows(stream, *columns)
     unknown.refuse(head)
     return layers, _plain_lines(stream)
 

@@ -139,8 +139,6 @@ def test_images_beside_the_records_are_found_by_their_paths(tmp_path: Path, data
         (tar_of(a_dot_jsonl=LINES)[:700], "tar file is damaged"),
         (gzip.compress(zip_of(a_dot_jsonl=LINES)), "send it unpacked"),
         (b"PAR1nonsensePAR1", "Parquet file is damaged"),
-        (b'prompt,completion\n"a,b\n', "CSV is broken at line"),
-        (b"prompt,completion\ncaf\xe9,b\n", "CSV is not UTF-8"),
     ],
 )
 def test_what_cannot_be_unpacked_is_said_in_words_and_leaves_nothing(tmp_path: Path, data: bytes, words: str) -> None:
