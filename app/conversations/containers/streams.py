@@ -20,7 +20,7 @@ else:
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a frame of zstd that holds no data may come first
-HEAD = 1024
+HEAD = 64 * 2**10
 MOST_BYTES = 64 * 2**30
 # Texts pack to a tenth, very even ones to a hundredth; what unpacks to far more was made to.
 MOST_TIMES, ALWAYS_FINE = 300, 256 * 2**20
@@ -65,7 +65,7 @@ class Metered(io.RawIOBase):
 
 def unwrapped(stack: ExitStack, path: Path) -> tuple[list[str], IO[bytes]]:
     """(names of the layers, the bytes inside them), open as long as the stack is."""
-    file = stack.enter_context(path.open("rb"))
+    file = stack.enter_context(path.open("rb", buffering=HEAD))
     head = file.read(4)
     file.seek(0)
     if head.startswith(GZIP):

@@ -3,19 +3,27 @@
 import base64
 import csv
 import importlib
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app.conversations.containers.streams import Unpackable
+from app.conversations.containers.reading import FIELD_NAMES
+from app.conversations.containers.streams import HEAD, Unpackable
 from app.conversations.reader import BOM
 
 DELIMITERS = ",;\t"
 PAIRS = (("instruction", "output"), ("prompt", "completion"), ("prompt", "response"))
 NEEDED = (("messages",), ("conversations",), *PAIRS)
 ROWS = 64
+COLUMN_NAME = re.compile(r"\w[\w .:/()-]{0,39}")
+MAPPING = (
+    "Say what they are: by `Read it differently` on its page, `?shape=prompt&fields=prompt=question,response=answer` "
+    "behind the address, or --shape and --fields of `trainctl check`."
+)
 FIRST_LINE = re.compile(rb"[^\r\n]*")
 
 
@@ -34,13 +42,34 @@ def _first_row(head: bytes) -> tuple[list[str], str] | None:
 
 
 def csv_columns(head: bytes, wanted: Iterable[str] = ()) -> tuple[list[str], str] | None:
-    """(names, delimiter) where the first line names the columns of a known shape, or all that are `wanted`."""
+    """(names, delimiter) where the first line names the columns of a known shape, in large or small letters, or all
+    that are `wanted`."""
     found = _first_row(head)
     if found is None:
         return None
-    names, own = set(found[0]), tuple(wanted)
-    is_known = any(names >= set(needed) for needed in NEEDED) or (bool(own) and names >= set(own))
-    return found if is_known else None
+    own = frozenset(wanted)
+    if own and own <= set(found[0]):
+        return found
+    small = [name.lower() if name.lower() in FIELD_NAMES else name for name in found[0]]
+    return (small, found[1]) if any(set(small) >= set(needed) for needed in NEEDED) else None
+
+
+def refuse_unknown_columns(head: bytes) -> None:
+    """Raises `Unpackable` where this is clearly a CSV whose columns have other names."""
+    found = _first_row(head)
+    if found is None or len(found[0]) < 2 or not all(map(COLUMN_NAME.fullmatch, found[0])):
+        return
+    text = head.removeprefix(BOM).decode("utf-8", "replace")
+    lines = list(islice(io.StringIO(text, newline=""), ROWS))
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=found[1]) if row]
+    except csv.Error:
+        return
+    if len(lines) == ROWS or len(head) == HEAD:
+        del rows[-1:]  # it may be cut
+    if len(rows) > 1 and all(len(row) == len(found[0]) and not row[0].startswith(("{", "[")) for row in rows):
+        named = ", ".join(f"`{name}`" for name in found[0][:8])
+        raise Unpackable(f"This is a CSV with the columns {named}, which are of no known shape. {MAPPING}")
 
 
 def parquet_rows(path: Path) -> Iterator[bytes]:

@@ -1,8 +1,10 @@
 """Files that are no dataset in any container: said in one sentence, where each line would be a finding of its own."""
 
+import json
 import re
 
-from app.conversations.containers.streams import Unpackable
+from app.conversations.containers.streams import HEAD, Unpackable
+from app.conversations.containers.window import is_cut
 from app.conversations.reader import BOM
 
 # What a file that is no text begins with, and what it is then.
@@ -26,7 +28,10 @@ KNOWN = {
     b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
 }
+# An object that has not ended after so much of it without an error is one.
+ENOUGH = HEAD // 2
 ADVICE = "Send JSONL, a JSON array, CSV or Parquet, as UTF-8; gzip, zstd, zip or tar around it are unpacked."
+FIRST_BRACE = re.compile(rb"\{[ \t]*\r?\n")
 OLD_MAC = re.compile(rb"\}\r\s*\{")
 
 
@@ -38,5 +43,21 @@ def refuse(head: bytes) -> None:
     if text.startswith((b"{", b"[")):
         if b"\n" not in head and OLD_MAC.search(head):
             raise Unpackable("The lines end with a carriage return alone; save the file with line feeds (LF).")
+        if FIRST_BRACE.match(text):
+            _refuse_one_object(text)
     elif b"\0" in head:
         raise Unpackable(f"The file is no text. {ADVICE}")
+
+
+def _refuse_one_object(head: bytes) -> None:
+    """A brace stands alone in the first line; where an object follows, it stands on several."""
+    try:
+        json.JSONDecoder(strict=False).raw_decode(head.decode("utf-8", "ignore"))
+    except json.JSONDecodeError as error:
+        if not (is_cut(error) and len(head) > ENOUGH):
+            return
+    except RecursionError:
+        return
+    raise Unpackable(
+        "The file is one JSON object on several lines, no JSONL: write each record on one line, or as a list in [ ]."
+    )

@@ -88,6 +88,7 @@ def _open(stack: ExitStack, path: Path, room: Path, reading: Reading, depth: int
         return [*layers, "json array"], json_array.elements(stream)
     if columns := tables.csv_columns(head, reading.fields.values()):
         return [*layers, "csv"], csv_rows.rows(stream, *columns)
+    tables.refuse_unknown_columns(head)
     unknown.refuse(head)
     return layers, _plain_lines(stream)
 
