@@ -115,7 +115,9 @@ def _is_array(head: bytes, path: Path, layers: list[str]) -> bool:
 
 
 def _plain_lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines without their ends; one beyond the limit comes cut, which a finding then says."""
+    """Lines without their ends and a byte order mark; one beyond the limit comes cut, which a finding then says."""
+    if peek(stream).startswith(BOM):
+        stream.read(len(BOM))
     while line := stream.readline(LINE_LIMIT + 2):
         if not line.endswith(b"\n"):
             while (rest := stream.readline(LINE_LIMIT)) and not rest.endswith(b"\n"):

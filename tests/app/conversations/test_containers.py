@@ -207,6 +207,15 @@ def test_columns_under_other_names_and_a_shape_that_was_meant(tmp_path: Path) ->
     assert unpacked(tmp_path, both, reading) == ("jsonl", [normalize({"prompt": "q", "response": 3})])
 
 
+def test_a_byte_order_mark_costs_no_record(tmp_path: Path, data_uri: Callable[..., str]) -> None:
+    mark, reading = b"\xef\xbb\xbf", Reading("prompt", {"prompt": "question", "response": "answer"})
+    _, (found,) = unpacked(tmp_path, mark + jsonl({"question": "q", "answer": "a"}), reading)
+    assert found == normalize({"prompt": "q", "response": "a"})
+    lines = mark + jsonl({"prompt": "<image>?", "response": "a", "image": "a.png"})
+    _, (shown,) = unpacked(tmp_path, zip_of(a_dot_jsonl=lines, a_dot_png=zip_bytes(data_uri(40, 30))))
+    assert isinstance(shown, Conversation) and len(shown.images) == 1
+
+
 @pytest.mark.parametrize("reading", [Reading("sharegpt"), Reading(None, {"question": "prompt"})])
 def test_a_reading_that_means_nothing_is_named(reading: Reading) -> None:
     assert "is none of" in (reading.problem() or ("", ""))[1]
