@@ -1,5 +1,6 @@
 """A zip or tar with one data file and images beside it. Nothing is written under a name of the archive's choice."""
 
+import posixpath
 import shutil
 import tarfile
 import zipfile
@@ -16,6 +17,7 @@ ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 TAR, TAR_AT = b"ustar", 257
 MOST_FILES = 200_000
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+MAY_BE_NOTES = ".json"  # beside another data file: a description of it
 PACKED_SUFFIXES = (".gz", ".zst")
 
 
@@ -43,18 +45,18 @@ class Archive:
         self.files[str(pure)] = place
 
     def data_file(self) -> str:
-        """The name of the one file with records; raises `Unpackable` where there are none or several."""
-        found = [name for name in self.files if _is_data(PurePosixPath(name))]
-        if len(found) == 1:
-            return found[0]
+        """The name of the one file with records; a .json beside it is none. Raises `Unpackable` for none or several."""
+        found = [name for name in self.files if _plain_suffix(name) in DATA_SUFFIXES]
+        records = [name for name in found if _plain_suffix(name) != MAY_BE_NOTES] or found
+        if len(records) == 1:
+            return records[0]
         named = ", ".join(sorted(found)[:5]) or "none"
         raise Unpackable(f"The archive must hold one data file ({', '.join(DATA_SUFFIXES)}); it holds {named}.")
 
     def image(self, reference: str, beside: str) -> bytes | None:
         """The first `LINE_LIMIT` bytes of a file named in a record of `beside`: relative to it, else to the top."""
-        wanted = PurePosixPath(reference)
-        for place in (PurePosixPath(beside).parent / wanted, wanted):
-            if found := self.files.get(str(place)):
+        for place in (PurePosixPath(beside).parent / reference, reference):
+            if found := self.files.get(posixpath.normpath(place)):
                 with found.open("rb") as file:
                     return file.read(LINE_LIMIT)
         return None
@@ -72,11 +74,13 @@ class _Exactly:
         return data
 
 
-def _is_data(name: PurePosixPath) -> bool:
-    if name.parts[0] == "__MACOSX" or name.name.startswith("."):
-        return False
-    plain = PurePosixPath(name.stem) if name.suffix.lower() in PACKED_SUFFIXES else name
-    return plain.suffix.lower() in DATA_SUFFIXES
+def _plain_suffix(name: str) -> str:
+    """The suffix of a file without that of its compression; "" where a system put it there."""
+    path = PurePosixPath(name)
+    if path.parts[0] == "__MACOSX" or path.name.startswith("."):
+        return ""
+    plain = PurePosixPath(path.stem) if path.suffix.lower() in PACKED_SUFFIXES else path
+    return plain.suffix.lower()
 
 
 @contextmanager
@@ -104,12 +108,25 @@ def _refuse_odd_zip(info: zipfile.ZipInfo) -> None:
         raise Unpackable(f"The zip file holds a link, {info.filename[:80]!r}; pack the files themselves.")
 
 
+class _Member(tarfile.TarInfo):
+    """Without it, a tar that breaks off inside or before a member's header looks whole."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise  # the blocks of zeros with which it ends
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"it was cut before its end, or one of its headers is broken ({error})") from None
+
+
 @contextmanager
 def opened_tar(stream: IO[bytes], packed_size: int, room: Path) -> Iterator[Archive]:
     with TemporaryDirectory(dir=room, prefix=".part-") as folder:
         archive = Archive(Path(folder), packed_size)
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as packed:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as packed:
                 for member in packed:
                     if not member.isdir():
                         if not member.isreg():

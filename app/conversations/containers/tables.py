@@ -5,6 +5,7 @@ import csv
 import importlib
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -85,16 +86,18 @@ def parquet_rows(path: Path) -> Iterator[bytes]:
             for batch in file.iter_batches(batch_size=ROWS):
                 for row in batch.to_pylist():
                     yield json.dumps(_plain(row), ensure_ascii=False, default=str).encode("utf-8", "replace")
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise Unpackable(f"The Parquet file is damaged: {str(error).splitlines()[0]}.") from None
 
 
 def _plain(value: Any) -> Any:
-    """Without bytes: an image cell is {"bytes", "path"}, which becomes a data URI."""
+    """Without bytes and NaN: an image cell is {"bytes", "path"}, which becomes a data URI."""
     if isinstance(value, dict):
         if isinstance(value.get("bytes"), bytes):
             return f"data:image/png;base64,{base64.b64encode(value['bytes']).decode()}"
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # so a table writes that there is no number; JSON has no NaN
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
