@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from app.conversations.images import REFERENCE_KEYS, data_uri, read_image
 from app.conversations.records import Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
-from app.conversations.shapes import RawTurn, images_of, raw_turns, shape_of
+from app.conversations.shapes import IMAGE_KEYS, RawTurn, images_of, raw_turns, shape_of
 from app.conversations.tool_calls import calls_in_text, calls_of, tools_of
 
-NORMALIZER_VERSION = 2
+NORMALIZER_VERSION = 3
 PLACEHOLDER = "<image>"
 ITEM_TYPES = frozenset({"text", "image", "image_url", "video"})
 IMAGE_ROLES = ("user", "tool")
@@ -35,6 +35,8 @@ def normalize(value: object) -> Conversation:
         _refuse_extras(record, NOT_CARRIED_RECORD, "")
     beside = None if is_bare else images_of(record)
     if beside is None:
+        if shape == "conversations" or not (is_bare or record.keys().isdisjoint(IMAGE_KEYS)):
+            _refuse_places(raw)
         turns = tuple(_turn(one, place, None) for place, one in enumerate(raw))
     else:
         turns = _turns_with_images(raw, *beside)
@@ -115,6 +117,14 @@ def _turns_with_images(raw: list[RawTurn], key: str, images: list[Any]) -> tuple
             key,
         )
     return tuple(_turn(one, place, waiting) for place, one in enumerate(raw))
+
+
+def _refuse_places(raw: list[RawTurn]) -> None:
+    """Where a shape writes images as places in the texts, a place without an image would be trained as text."""
+    for turn in raw:
+        if turn.role in IMAGE_ROLES and isinstance(turn.content, str) and PLACEHOLDER in turn.content:
+            reason = f"The text has a place `{PLACEHOLDER}`, and the record has no `image` or `images`."
+            raise Rejected("placeholder_mismatch", reason, turn.field)
 
 
 def _num_placeholders(content: object) -> int:

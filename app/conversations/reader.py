@@ -108,11 +108,14 @@ def parse(raw: bytes) -> object:
         return _parse_again(raw)
 
 
+def too_long(limit: int) -> str:
+    return f"The line, with the images in it, is longer than {limit:,} bytes and was not read."
+
+
 def _line(found: RawLine, raw: bytes, limit: int) -> Line:
     number, end = found.number, found.end
     if found.is_cut:
-        reason = f"The line, with the images in it, is longer than {limit:,} bytes and was not read."
-        return Line(number, raw[:KEPT_OF_LONG_LINE], None, Rejected("wrong_shape", reason), end)
+        return Line(number, raw[:KEPT_OF_LONG_LINE], None, Rejected("wrong_shape", too_long(limit)), end)
     try:
         return Line(number, raw, parse(raw), None, end)
     except Rejected as error:

@@ -9,6 +9,7 @@ prompt              prompt and completion, or prompt and response; texts, or lis
 from typing import Any, NamedTuple
 
 from app.conversations.records import ExactNumber, Rejected
+from app.conversations.unread import unread_reason
 
 ROLES = ("system", "user", "assistant", "tool")
 SPOKEN = {
@@ -54,6 +55,8 @@ def shape_of(value: object) -> str:
         return "instruction"
     if "prompt" in value and any(key in value for key in ANSWER_KEYS):
         return "prompt"
+    if unread := unread_reason(value):
+        raise unread
     keys = ", ".join(f"`{key[:40]}`" for key in list(value)[:8]) or "none"
     raise Rejected("wrong_shape", f"No known shape: the keys are {keys}; expected a list `messages`.")
 

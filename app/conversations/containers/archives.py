@@ -1,5 +1,6 @@
 """A zip or tar with one data file and images beside it. Nothing is written under a name of the archive's choice."""
 
+import posixpath
 import shutil
 import tarfile
 import zipfile
@@ -16,6 +17,7 @@ ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 TAR, TAR_AT = b"ustar", 257
 MOST_FILES = 200_000
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+MAY_BE_NOTES = ".json"  # beside another data file: a description of it
 PACKED_SUFFIXES = (".gz", ".zst")
 
 
@@ -30,6 +32,8 @@ class Archive:
 
     def add(self, name: str, source: IO[bytes], size: int) -> None:
         pure = PurePosixPath(name)
+        if not pure.parts:
+            raise Unpackable(f"The archive holds a file under {name[:80]!r}, which is no name.")
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or ":" in pure.parts[0]:
             raise Unpackable(f"The archive holds {name[:80]!r}, a name that leads out of it.")
         self._total += size
@@ -41,18 +45,18 @@ class Archive:
         self.files[str(pure)] = place
 
     def data_file(self) -> str:
-        """The name of the one file with records; raises `Unpackable` where there are none or several."""
-        found = [name for name in self.files if _is_data(PurePosixPath(name))]
-        if len(found) == 1:
-            return found[0]
+        """The name of the one file with records; a .json beside it is none. Raises `Unpackable` for none or several."""
+        found = [name for name in self.files if _plain_suffix(name) in DATA_SUFFIXES]
+        records = [name for name in found if _plain_suffix(name) != MAY_BE_NOTES] or found
+        if len(records) == 1:
+            return records[0]
         named = ", ".join(sorted(found)[:5]) or "none"
         raise Unpackable(f"The archive must hold one data file ({', '.join(DATA_SUFFIXES)}); it holds {named}.")
 
     def image(self, reference: str, beside: str) -> bytes | None:
         """The first `LINE_LIMIT` bytes of a file named in a record of `beside`: relative to it, else to the top."""
-        wanted = PurePosixPath(reference)
-        for place in (PurePosixPath(beside).parent / wanted, wanted):
-            if found := self.files.get(str(place)):
+        for place in (PurePosixPath(beside).parent / reference, reference):
+            if found := self.files.get(posixpath.normpath(place)):
                 with found.open("rb") as file:
                     return file.read(LINE_LIMIT)
         return None
@@ -70,11 +74,13 @@ class _Exactly:
         return data
 
 
-def _is_data(name: PurePosixPath) -> bool:
-    if name.parts[0] == "__MACOSX" or name.name.startswith("."):
-        return False
-    plain = PurePosixPath(name.stem) if name.suffix.lower() in PACKED_SUFFIXES else name
-    return plain.suffix.lower() in DATA_SUFFIXES
+def _plain_suffix(name: str) -> str:
+    """The suffix of a file without that of its compression; "" where a system put it there."""
+    path = PurePosixPath(name)
+    if path.parts[0] == "__MACOSX" or path.name.startswith("."):
+        return ""
+    plain = PurePosixPath(path.stem) if path.suffix.lower() in PACKED_SUFFIXES else path
+    return plain.suffix.lower()
 
 
 @contextmanager
@@ -88,16 +94,31 @@ def opened_zip(path: Path, room: Path) -> Iterator[Archive]:
                     if not info.is_dir():
                         with packed.open(info) as source:
                             archive.add(info.filename, source, info.file_size)
-        except (zipfile.BadZipFile, NotImplementedError, *BROKEN) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, *BROKEN) as error:
             raise Unpackable(f"The zip file is damaged: {error}.") from None
         yield archive
 
 
 def _refuse_odd_zip(info: zipfile.ZipInfo) -> None:
+    if not info.filename:
+        raise Unpackable("The zip file is damaged: it holds a file without a name.")
     if info.flag_bits & 1:
         raise Unpackable("The zip file is encrypted; pack it without a password.")
     if info.external_attr >> 16 & 0o170000 == 0o120000:
         raise Unpackable(f"The zip file holds a link, {info.filename[:80]!r}; pack the files themselves.")
+
+
+class _Member(tarfile.TarInfo):
+    """Without it, a tar that breaks off inside or before a member's header looks whole."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise  # the blocks of zeros with which it ends
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"it was cut before its end, or one of its headers is broken ({error})") from None
 
 
 @contextmanager
@@ -105,7 +126,7 @@ def opened_tar(stream: IO[bytes], packed_size: int, room: Path) -> Iterator[Arch
     with TemporaryDirectory(dir=room, prefix=".part-") as folder:
         archive = Archive(Path(folder), packed_size)
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as packed:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as packed:
                 for member in packed:
                     if not member.isdir():
                         if not member.isreg():

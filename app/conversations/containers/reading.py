@@ -48,9 +48,9 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
         """The line with the keys that were meant; one that is no object stays as it is."""
         try:
             value = parse(line)
-        except Rejected:
+            return json_text(self.record(value)).encode() if isinstance(value, dict) else line
+        except (Rejected, RecursionError):
             return line
-        return json_text(self.record(value)).encode() if isinstance(value, dict) else line
 
     def record(self, value: dict[str, Any]) -> dict[str, Any]:
         made = {key: one for key, one in value.items() if key not in self.fields.values()}

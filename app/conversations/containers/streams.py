@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import lzma
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -17,11 +19,12 @@ else:
     from backports import zstd
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-HEAD = 1024
+SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a frame of zstd that holds no data may come first
+HEAD = 64 * 2**10
 MOST_BYTES = 64 * 2**30
 # Texts pack to a tenth, very even ones to a hundredth; what unpacks to far more was made to.
 MOST_TIMES, ALWAYS_FINE = 300, 256 * 2**20
-BROKEN = (EOFError, OSError, zlib.error, zstd.ZstdError)
+BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 
 
 def most_bytes(packed_size: int) -> int:
@@ -62,12 +65,12 @@ class Metered(io.RawIOBase):
 
 def unwrapped(stack: ExitStack, path: Path) -> tuple[list[str], IO[bytes]]:
     """(names of the layers, the bytes inside them), open as long as the stack is."""
-    file = stack.enter_context(path.open("rb"))
+    file = stack.enter_context(path.open("rb", buffering=HEAD))
     head = file.read(4)
     file.seek(0)
     if head.startswith(GZIP):
         return ["gzip"], _metered(stack.enter_context(gzip.GzipFile(fileobj=file)), path, "gzip")
-    if head == ZSTD:
+    if head == ZSTD or SKIPPED.match(head):
         return ["zstd"], _metered(stack.enter_context(zstd.ZstdFile(file)), path, "zstd")
     return [], file
 

@@ -1,75 +1,76 @@
-"""Rows of CSV and Parquet as records: the columns are the keys."""
+"""What is a CSV, and rows of Parquet as records: the columns are the keys."""
 
 import base64
 import csv
 import importlib
 import io
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import msgspec
-
-from app.conversations.containers.streams import Unpackable
-from app.conversations.reader import LINE_LIMIT
+from app.conversations.containers.reading import FIELD_NAMES
+from app.conversations.containers.streams import HEAD, Unpackable
+from app.conversations.reader import BOM
 
 DELIMITERS = ",;\t"
-# Columns whose cells are JSON: no cell of a table holds a list otherwise.
-JSON_COLUMNS = ("messages", "conversations", "history", "images", "tools")
 PAIRS = (("instruction", "output"), ("prompt", "completion"), ("prompt", "response"))
 NEEDED = (("messages",), ("conversations",), *PAIRS)
 ROWS = 64
+COLUMN_NAME = re.compile(r"\w[\w .:/()-]{0,39}")
+MAPPING = (
+    "Say what they are: by `Read it differently` on its page, `?shape=prompt&fields=prompt=question,response=answer` "
+    "behind the address, or --shape and --fields of `trainctl check`."
+)
+FIRST_LINE = re.compile(rb"[^\r\n]*")
 
 
-def csv_columns(head: bytes) -> tuple[list[str], str] | None:
-    """(names, delimiter) of the first line, None where it has only one column."""
-    line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode("utf-8", "replace")
+def _first_row(head: bytes) -> tuple[list[str], str] | None:
+    """(names, delimiter) of the first line, None where it can be no header."""
+    first = FIRST_LINE.match(head.removeprefix(BOM))
+    line = first[0].decode("utf-8", "replace").strip() if first else ""
+    if not line or line.startswith(("{", "[")):
+        return None
     delimiter = max(DELIMITERS, key=line.count)
-    names = next(csv.reader([line.strip()], delimiter=delimiter), [])
-    return ([name.strip() for name in names], delimiter) if names and not line.lstrip().startswith(("{", "[")) else None
-
-
-def is_csv(head: bytes, wanted: Iterable[str] = ()) -> bool:
-    """Whether the first line names the columns of a known shape, or all that are `wanted`."""
-    found = csv_columns(head)
-    if found is None:
-        return False
-    names = set(found[0])
-    own = tuple(wanted)
-    return any(names >= set(needed) for needed in NEEDED) or (bool(own) and names >= set(own))
-
-
-def csv_rows(stream: IO[bytes], head: bytes) -> Iterator[bytes]:
-    found = csv_columns(head)
-    assert found is not None, "looked at before"
-    names, delimiter = found
-    csv.field_size_limit(LINE_LIMIT)
-    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-    rows = csv.reader(text, delimiter=delimiter, strict=True)
     try:
-        next(rows)
-        for row in rows:
-            if row:
-                yield _csv_record(dict(zip(names, row, strict=False)), len(row) - len(names))
-    except csv.Error as error:
-        raise Unpackable(f"The CSV is broken at line {rows.line_num}: {error}.") from None
-    except UnicodeDecodeError as error:
-        raise Unpackable(f"The CSV is not UTF-8 after line {rows.line_num}: {error.reason}.") from None
-    finally:
-        text.detach()  # the stream is closed by whoever opened it
+        names = next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:
+        return None
+    return [name.strip() for name in names], delimiter
 
 
-def _csv_record(row: dict[str, Any], num_more: int) -> bytes:
-    if num_more:
-        return json.dumps({"cells": list(row.values())}, ensure_ascii=False).encode()  # no shape: a finding says so
-    for name in JSON_COLUMNS:
-        if name in row:
-            try:
-                row[name] = msgspec.json.decode(row[name]) if row[name].strip() else None
-            except msgspec.DecodeError:
-                continue  # stays a text, which the shape then refuses by its name
-    return json.dumps(row, ensure_ascii=False).encode()
+def csv_columns(head: bytes, wanted: Iterable[str] = ()) -> tuple[list[str], str] | None:
+    """(names, delimiter) where the first line names the columns of a known shape, in large or small letters, or all
+    that are `wanted`."""
+    found = _first_row(head)
+    if found is None:
+        return None
+    own = frozenset(wanted)
+    if own and own <= set(found[0]):
+        return found
+    small = [name.lower() if name.lower() in FIELD_NAMES else name for name in found[0]]
+    return (small, found[1]) if any(set(small) >= set(needed) for needed in NEEDED) else None
+
+
+def refuse_unknown_columns(head: bytes) -> None:
+    """Raises `Unpackable` where this is clearly a CSV whose columns have other names."""
+    found = _first_row(head)
+    if found is None or len(found[0]) < 2 or not all(map(COLUMN_NAME.fullmatch, found[0])):
+        return
+    text = head.removeprefix(BOM).decode("utf-8", "replace")
+    lines = list(islice(io.StringIO(text, newline=""), ROWS))
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=found[1]) if row]
+    except csv.Error:
+        return
+    if len(lines) == ROWS or len(head) == HEAD:
+        del rows[-1:]  # it may be cut
+    if len(rows) > 1 and all(len(row) == len(found[0]) and not row[0].startswith(("{", "[")) for row in rows):
+        named = ", ".join(f"`{name}`" for name in found[0][:8])
+        raise Unpackable(f"This is a CSV with the columns {named}, which are of no known shape. {MAPPING}")
 
 
 def parquet_rows(path: Path) -> Iterator[bytes]:
@@ -85,16 +86,18 @@ def parquet_rows(path: Path) -> Iterator[bytes]:
             for batch in file.iter_batches(batch_size=ROWS):
                 for row in batch.to_pylist():
                     yield json.dumps(_plain(row), ensure_ascii=False, default=str).encode("utf-8", "replace")
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise Unpackable(f"The Parquet file is damaged: {str(error).splitlines()[0]}.") from None
 
 
 def _plain(value: Any) -> Any:
-    """Without bytes: an image cell is {"bytes", "path"}, which becomes a data URI."""
+    """Without bytes and NaN: an image cell is {"bytes", "path"}, which becomes a data URI."""
     if isinstance(value, dict):
         if isinstance(value.get("bytes"), bytes):
             return f"data:image/png;base64,{base64.b64encode(value['bytes']).decode()}"
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # so a table writes that there is no number; JSON has no NaN
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import msgspec
 
-from app.conversations.containers import archives, json_array, tables
+from app.conversations.containers import archives, csv_rows, json_array, tables, unknown
 from app.conversations.containers.reading import Reading
 from app.conversations.containers.streams import Unpackable, most_bytes, peek, unwrapped
 from app.conversations.images import REFERENCE_KEYS
@@ -24,6 +24,7 @@ PARQUET = b"PAR1"
 DEEPEST = 3
 HEAD_OF_REST = 4096
 AS_IT_IS = Reading()
+TURN_KEYS = ("messages", "conversations", "prompt")
 
 
 class Unpacked(msgspec.Struct, frozen=True):
@@ -85,8 +86,10 @@ def _open(stack: ExitStack, path: Path, room: Path, reading: Reading, depth: int
         return [*layers, *names], lines
     if _is_array(head, path, layers):
         return [*layers, "json array"], json_array.elements(stream)
-    if tables.is_csv(head, reading.fields.values()):
-        return [*layers, "csv"], tables.csv_rows(stream, head)
+    if columns := tables.csv_columns(head, reading.fields.values()):
+        return [*layers, "csv"], csv_rows.rows(stream, *columns)
+    tables.refuse_unknown_columns(head)
+    unknown.refuse(head)
     return layers, _plain_lines(stream)
 
 
@@ -112,7 +115,9 @@ def _is_array(head: bytes, path: Path, layers: list[str]) -> bool:
 
 
 def _plain_lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines without their ends; one beyond the limit comes cut, which a finding then says."""
+    """Lines without their ends and a byte order mark; one beyond the limit comes cut, which a finding then says."""
+    if peek(stream).startswith(BOM):
+        stream.read(len(BOM))
     while line := stream.readline(LINE_LIMIT + 2):
         if not line.endswith(b"\n"):
             while (rest := stream.readline(LINE_LIMIT)) and not rest.endswith(b"\n"):
@@ -133,7 +138,10 @@ def _with_images(line: bytes, archive: archives.Archive, beside: str) -> bytes:
         size += _embed(holder, key, archive, beside)
         if size > LINE_LIMIT:
             break
-    return json_text(value).encode() if size else line
+    try:
+        return json_text(value).encode() if size else line
+    except RecursionError:
+        return line
 
 
 def _references(value: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
@@ -141,7 +149,7 @@ def _references(value: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     for key in ("image", "images"):
         found = value.get(key)
         yield from ((found, place) for place in range(len(found))) if isinstance(found, list) else [(value, key)]
-    for turn in value.get("messages") or value.get("conversations") or value.get("prompt") or ():
+    for turn in next((turns for key in TURN_KEYS if isinstance(turns := value.get(key), list)), ()):
         content = (turn.get("content") or turn.get("value")) if isinstance(turn, dict) else None
         if is_item_list(content):
             for item in content:  # type: ignore[union-attr]
@@ -152,7 +160,8 @@ def _embed(holder: Any, key: Any, archive: archives.Archive, beside: str) -> int
     """How many characters the image takes now; 0 where there is none."""
     found = holder[key] if isinstance(holder, list) else holder.get(key)
     if isinstance(found, dict):
-        return _embed(found, "url", archive, beside) or _embed(found, "path", archive, beside)
+        holder, key = found, "url" if found.get("url") else "path"
+        found = holder.get(key)
     if not isinstance(found, str) or found[:5] == "data:":
         return 0
     data = archive.image(found, beside)

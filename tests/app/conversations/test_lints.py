@@ -9,7 +9,7 @@ import pytest
 
 from app.conversations.findings import Finding
 from app.conversations.inspection import inspect
-from app.conversations.lints import odd_image
+from app.conversations.lints import duplicate_key, odd_image
 from app.conversations.lints.kinds import KINDS
 from app.conversations.lints.language_of import LANGUAGES, language
 from app.conversations.lints.local import LINTS
@@ -194,6 +194,14 @@ def test_a_key_that_stands_twice_is_noted_with_its_column(tmp_path: Path) -> Non
         "duplicate_key",
         "The key `messages` stands twice in one object, the last time at column 18.",
     )
+
+
+@pytest.mark.parametrize("colon", [" : ", "\t:", "  :"])
+def test_a_blank_before_the_colon_hides_no_key(colon: str) -> None:
+    line = '{"a": 1, "b": "x \\"y\\" : z", "a": 2}'.replace('"a": ', f'"a"{colon}')
+    assert [one.field for one in duplicate_key.find(1, line.encode(), json.loads(line))] == ["a"]
+    single = line.replace('"b"', '"c"', 1).replace('"a"', '"d"', 1)
+    assert not list(duplicate_key.find(1, single.encode(), json.loads(single)))
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,20 @@ def test_images_beside_the_turns_take_the_places_in_the_texts(data_uri: Callable
 
 def test_a_place_for_an_image_is_plain_text_where_a_record_has_no_images() -> None:
     assert turns_of({"prompt": "the tag <image>", "response": "a"})[0] == ("user", "the tag <image>")
+    turns = [{"role": "user", "content": "the tag <image>"}, {"role": "assistant", "content": "a"}]
+    assert turns_of({"messages": turns})[0] == ("user", "the tag <image>")
+    answered = [HUMAN, {"from": "gpt", "value": "Write <image>."}]
+    assert turns_of({"conversations": answered})[1] == ("assistant", "Write <image>.")
+
+
+@pytest.mark.parametrize("beside", [{}, {"id": 1}, {"image": None}])
+def test_a_place_without_an_image_is_named_where_images_are_written_as_places(beside: dict[str, object]) -> None:
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "a"}]
+    assert rejection({"conversations": turns, **beside}) == ("placeholder_mismatch", "conversations[0].value")
+
+
+def test_a_place_without_an_image_is_named_where_the_list_of_images_is_null() -> None:
+    assert rejection({"prompt": "<image>?", "response": "a", "images": None}) == ("placeholder_mismatch", "prompt")
 
 
 CALL = {"name": "add", "arguments": {"a": 1, "b": "zwei"}}
