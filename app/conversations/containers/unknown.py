@@ -28,6 +28,8 @@ KNOWN = {
     b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
 }
+# Of less than a short line each line may as well be named.
+FEW = 64
 # An object that has not ended after so much of it without an error is one.
 ENOUGH = HEAD // 2
 ADVICE = "Send JSONL, a JSON array, CSV or Parquet, as UTF-8; gzip, zstd, zip or tar around it are unpacked."
@@ -45,7 +47,7 @@ def refuse(head: bytes) -> None:
             raise Unpackable("The lines end with a carriage return alone; save the file with line feeds (LF).")
         if FIRST_BRACE.match(text):
             _refuse_one_object(text)
-    elif b"\0" in head:
+    elif b"\0" in head and len(head) > FEW:
         raise Unpackable(f"The file is no text. {ADVICE}")
 
 

@@ -32,7 +32,7 @@ def unpacked(folder: Path, data: bytes) -> bytes:
         (LINES.decode().encode("utf-16"), "text in UTF-16"),
         (LINES.decode().encode("utf-16-le")[1:], "The file is no text"),
         (LINES.replace(b"\n", b"\r"), "carriage return alone"),
-        (b"\x7fELF\x00\r\x00", "The file is no text"),
+        (b"\x7fELF\x00\r\x00" + bytes(100), "The file is no text"),
     ],
 )
 def test_a_file_of_another_sort_is_said_in_one_sentence(tmp_path: Path, data: bytes, words: str) -> None:
