@@ -13,6 +13,7 @@ from app.conversations.lints import (
     role_order,
     secret,
     think_leak,
+    weight_ignored,
 )
 from app.conversations.lints.record import Record
 
@@ -26,4 +27,5 @@ LINTS: tuple[Callable[[Record], Iterator[Finding]], ...] = (
     boilerplate.find,
     role_order.find,
     odd_image.find,
+    weight_ignored.find,
 )
