@@ -64,8 +64,8 @@ class Analysis:
     async def cancel(self, dataset_id: int) -> None:
         """Stop the check of a dataset that is being checked or waits for it; raises `Conflict` for any other."""
         if finished := self._finished.get(dataset_id):
-            self._stopped.add(dataset_id)
             if self._current == dataset_id:
+                self._stopped.add(dataset_id)
                 await self._end_child()
                 await finished.wait()
             else:
@@ -88,7 +88,7 @@ class Analysis:
         while True:
             self._current = dataset_id = await self._waiting.get()
             try:
-                while dataset_id not in self._stopped and not await self._try(dataset_id):
+                while not await self._try(dataset_id):
                     await asyncio.sleep(RETRY_S)
             finally:
                 self._current = None
@@ -124,6 +124,8 @@ class Analysis:
 
     async def _check(self, dataset_id: int) -> None:
         arguments = await to_thread.run_sync(self._begin, dataset_id)
+        if arguments is None:
+            return
         self._child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "app.analyse", *arguments),
             stdin=DEVNULL,
@@ -146,10 +148,15 @@ class Analysis:
                 self._fail, dataset_id, f"The check {reason} before it was through; send it again."
             )
 
-    def _begin(self, dataset_id: int) -> list[str]:
-        """The file, where its lines go if it has to be unpacked, how it is read, and what it is compared with."""
+    def _begin(self, dataset_id: int) -> list[str] | None:
+        """The file, where its lines go if it has to be unpacked, how it is read, and what it is compared with.
+
+        None for one that waits for no check any more: it was stopped, or asked for twice.
+        """
         with self._database.write() as session:
             dataset = datasets.get(session, dataset_id)
+            if dataset.state != "checking":
+                return None
             datasets.begin_check(session, dataset)
             places = str(self._storage.dataset(dataset.sha256)), str(self._storage.unpacked(dataset.sha256))
             trained = [(str(path), *more) for path, *more in datasets.trained_files(session, self._storage, dataset)]

@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -83,7 +84,7 @@ def test_a_restore_that_breaks_off_leaves_nothing(
         restore(made, target)
     assert not [one for one in target.root.iterdir() if not one.name.startswith(".")]
     monkeypatch.undo()
-    monkeypatch.setattr("app.restore.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10))
+    monkeypatch.setattr("app.restore.shutil.disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(DiskFull, match="has 10 B free and the backup takes"):
         restore(made, target)
     monkeypatch.undo()
