@@ -31,6 +31,7 @@ LOCK_WAIT_S = 3.0
 STOP_WAIT_S = 5.0
 LONGEST_PAUSE_S = 1.6
 SHORT_LIFE_S = 3.0
+SOCKET_WAIT_S = 3.0  # a server makes its socket within milliseconds, before it reads its files
 FAILURES_BEFORE_NEW_DATA = 4
 NO_BROKER = "memory://localhost"  # a broker within the lane's own process, which nobody else reaches
 POLL_S = 10.0  # a lane looks for work by its own clock as well: a job whose wake-up was lost waits no longer
@@ -136,8 +137,10 @@ class Supervisor:
         )
         while server.poll() is None and not self.stopping:
             self._watch_parent(0.1)
-            if was_there and not place.exists():
-                # A server before this one took the socket along when it ended, or somebody cleaned up.
+            late = time.monotonic() - started > SOCKET_WAIT_S
+            if (was_there or late) and not place.exists():
+                # A server before this one took the socket along when it ended, or somebody cleaned up: both may have
+                # happened before this loop saw the socket at all.
                 log.warning("The broker's socket is gone.")
                 return _end(server)
             was_there = was_there or place.exists()

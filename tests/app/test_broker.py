@@ -188,3 +188,15 @@ def test_a_server_whose_socket_is_gone_is_started_again(start: Start, directory:
     connect(directory).close()
     socket_path(directory).unlink()
     assert connect(directory).ping()
+
+
+def test_a_socket_that_goes_before_it_was_seen_is_made_again(start: Start, directory: Path) -> None:
+    supervisor = start()
+    children = psutil.Process(supervisor.pid).children
+    until(children)
+    supervisor.send_signal(signal.SIGSTOP)
+    place = socket_path(directory)
+    until(place.exists)
+    place.unlink()
+    supervisor.send_signal(signal.SIGCONT)
+    assert connect(directory).ping()
