@@ -14,7 +14,7 @@ from app.conversations.records import Conversation, ExactNumber, Image, Rejected
 from app.conversations.shapes import IMAGE_KEYS, RawTurn, images_of, raw_turns, shape_of
 from app.conversations.tool_calls import calls_in_text, calls_of, tools_of
 
-NORMALIZER_VERSION = 3
+NORMALIZER_VERSION = 4
 PLACEHOLDER = "<image>"
 ITEM_TYPES = frozenset({"text", "image", "image_url", "video"})
 IMAGE_ROLES = ("user", "tool")
@@ -46,6 +46,9 @@ def normalize(value: object) -> Conversation:
             f"The conversation ends with a {turns[-1].role} turn: there is no answer to learn.",
             raw[-1].role_field,
         )
+    if all(turn.is_context for turn in turns if turn.role == "assistant"):
+        reason = "Every answer has weight 0: there is none to learn."
+        raise Rejected("no_answer", reason, raw[-1].field)
     return Conversation(turns, tools_of(record, _as_text) if "tools" in record else ())
 
 
@@ -60,6 +63,8 @@ def as_messages(conversation: Conversation) -> dict[str, Any]:
         if turn.calls:
             calls = [{"name": call.name, "arguments": call.arguments} for call in turn.calls]
             message["tool_calls"] = [{"type": "function", "function": call} for call in calls]
+        if turn.is_context:
+            message["weight"] = 0
         messages.append(message)
     tools = [json.loads(tool) for tool in conversation.tools]
     return {"messages": messages, "tools": tools} if tools else {"messages": messages}
@@ -148,18 +153,29 @@ def _turn(raw: RawTurn, place: int, images: list[tuple[Any, str]] | None) -> Tur
     holder_field = "" if raw.holder.keys() <= PLAIN_TURN else field.rpartition(".")[0]
     if holder_field:
         _refuse_extras(raw.holder, NOT_CARRIED_TURN, f"{holder_field}.")
+    is_answer = bool(holder_field) and role == "assistant"
+    is_context = is_answer and _has_no_weight(raw.holder, holder_field)
     if raw.is_call:
-        return Turn("assistant", (), calls_in_text(content, field, _as_text))
-    calls = calls_of(raw.holder, holder_field, _as_text) if holder_field and role == "assistant" else ()
+        return Turn("assistant", (), calls_in_text(content, field, _as_text), is_context)
+    calls = calls_of(raw.holder, holder_field, _as_text) if is_answer else ()
     if calls and content in (None, "", []):
-        return Turn("assistant", (), calls)
+        return Turn("assistant", (), calls, is_context)
     if content is None:
         gone = "null" if field.rpartition(".")[2] in raw.holder or not raw.holder else "missing"
         raise Rejected("null_content", f"The content of the {role} turn is {gone}.", field)
-    turn = Turn(cast(Role, role), _content(content, role, field, images), calls)
+    turn = Turn(cast(Role, role), _content(content, role, field, images), calls, is_context)
     if role == "assistant" and not calls and not turn.text.strip():
         raise Rejected("empty_answer", "The assistant's answer is empty.", field)
     return turn
+
+
+def _has_no_weight(holder: dict[str, Any], field: str) -> bool:
+    """OpenAI's mark of an answer that is context alone; data in the ShareGPT shape has it too, on each turn."""
+    weight = holder.get("weight")
+    if weight is None or weight in (0, 1):
+        return weight == 0
+    reason = f"The weight is {_as_text(weight, field)[:40]}; expected 1 (learned) or 0 (read only)."
+    raise Rejected("wrong_shape", reason, f"{field}.weight")
 
 
 def _content(content: object, role: str, field: str, images: list[tuple[Any, str]] | None) -> tuple[Text | Image, ...]:

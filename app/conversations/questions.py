@@ -1,14 +1,15 @@
-"""Which records ask the same: identical questions, and those that differ in a few words."""
+"""Which records ask the same, in identical words or nearly so, and what sort of answer each has."""
 
 from collections.abc import Sequence
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 
-from app.conversations.lints.columns import digest
-from app.conversations.lints.kinds import FRAME_SAMPLE, NEAR_SHARE
-from app.conversations.lints.near_duplicate import NUM_BANDS, bands, frame_of, triples
+from app.conversations.lints.asked import TRIES, Asked, Index, asked_of
+from app.conversations.lints.kinds import FRAME_SAMPLE
+from app.conversations.lints.near_duplicate import frame_of
 from app.conversations.reader import valid_conversations
 from app.conversations.records import Conversation
 
@@ -17,11 +18,50 @@ KINDS: dict[type, str] = {dict: "object", list: "list", int: "number", float: "n
 
 
 def question_groups(paths: Sequence[Path]) -> list[list[int]]:
-    """For each valid record of each file a number that all records have which ask the same, in whichever file."""
-    asked = [[_asked(conversation) for _, conversation in valid_conversations(path)] for path in paths]
-    questions = list(chain.from_iterable(asked))
-    numbers = iter(groups_of(questions, frame_of([one] for one in questions[:FRAME_SAMPLE])))
-    return [list(islice(numbers, len(one))) for one in asked]
+    """For each valid record of each file a number that all records have which ask the same, in whichever file.
+
+    Two ask the same where training on one would give the other away: what one asks at last the other asks before any
+    of its answers. So a split by these numbers has no finding of kind `leakage`.
+    """
+    by_line = attrgetter("line")
+    files = [[list(one) for _, one in groupby(asked_of(path, every=True), by_line)] for path in paths]
+    records = list(chain.from_iterable(files))
+    numbers = iter(groups_of(records, frame_of(record[-1].texts for record in records[:FRAME_SAMPLE])))
+    return [list(islice(numbers, len(one))) for one in files]
+
+
+def groups_of(records: Sequence[Sequence[Asked]], frame: frozenset[str]) -> list[int]:
+    """For each record, given by its questions in order, the first record of its group."""
+    first = list(range(len(records)))
+    exact: dict[int, int] = {}
+    index = Index(frame)
+    for row, record in enumerate(records):
+        _join(first, row, exact.setdefault(record[-1].exact, row))
+        index.add(row, record[-1])
+    for row, record in enumerate(records):
+        for asked in record:
+            _join(first, row, exact.get(asked.exact, row))
+            tries = 0
+            for other in index.candidates(asked):
+                if _root(first, other) == _root(first, row):
+                    continue
+                if index.are_near(asked, records[other][-1]):
+                    _join(first, row, other)
+                elif (tries := tries + 1) == TRIES:
+                    break
+    return [_root(first, row) for row in range(len(records))]
+
+
+def _root(first: list[int], row: int) -> int:
+    while first[row] != row:
+        first[row] = first[first[row]]
+        row = first[row]
+    return row
+
+
+def _join(first: list[int], row: int, other: int) -> None:
+    low, high = sorted((_root(first, row), _root(first, other)))
+    first[high] = low
 
 
 def strata(path: Path) -> list[str]:
@@ -41,40 +81,3 @@ def _kind(text: str) -> str:
     except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
         return "text"
     return KINDS.get(type(value), "text")
-
-
-def groups_of(questions: Sequence[str], frame: frozenset[str]) -> list[int]:
-    first = list(range(len(questions)))
-    exact: dict[str, int] = {}
-    buckets: dict[tuple[int, int], int] = {}
-    for row, question in enumerate(questions):
-        _join(first, row, exact.setdefault(" ".join(question.casefold().split()), row))
-        hashed = bands([question], frame)
-        for band in range(NUM_BANDS if hashed[0] else 0):
-            other = buckets.setdefault((band, hashed[band]), row)
-            if _root(first, other) != _root(first, row) and _are_near(question, questions[other], frame):
-                _join(first, row, other)
-    return [_root(first, row) for row in range(len(questions))]
-
-
-def _asked(conversation: Conversation) -> str:
-    """All that is not learned; an image counts as a word of its own."""
-    asked = [turn.text for turn in conversation.turns if turn.role != "assistant"]
-    return "\n".join([*asked, *(f"image-{digest(image.data)}" for image in conversation.images)])
-
-
-def _are_near(one: str, other: str, frame: frozenset[str]) -> bool:
-    mine, theirs = triples([one], frame), triples([other], frame)
-    return len(mine & theirs) >= NEAR_SHARE * len(mine | theirs)
-
-
-def _root(first: list[int], row: int) -> int:
-    while first[row] != row:
-        first[row] = first[first[row]]
-        row = first[row]
-    return row
-
-
-def _join(first: list[int], row: int, other: int) -> None:
-    low, high = sorted((_root(first, row), _root(first, other)))
-    first[high] = low

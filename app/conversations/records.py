@@ -61,9 +61,12 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
+    """`is_context` is an answer that the model reads and does not learn."""
+
     role: Role
     content: tuple[Text | Image, ...]
     calls: tuple[Call, ...] = ()
+    is_context: bool = False
 
     @property
     def text(self) -> str:

@@ -196,7 +196,7 @@ class Renderer:
         train_on: TrainOn,
         rules: ImageRules,
     ) -> Encoded:
-        trained = max((piece.answer for piece in pieces), default=-1) if train_on == "last_answer" else 0
+        learned = _learned(conversation, train_on)
         ids: list[int] = []
         mask = bytearray()
         spans: list[ImageSpan] = []
@@ -210,8 +210,15 @@ class Renderer:
                 # The border tokens beside the placeholders are the image's as well: a cut must keep them together.
                 spans.append(ImageSpan(image, grid, len(ids) - 1, len(ids) + len(added) + 1))
             ids += added
-            mask += (LEARNED if 0 <= trained <= piece.answer else CONTEXT) * len(added)
+            mask += (LEARNED if piece.answer in learned else CONTEXT) * len(added)
         return Encoded(ids, bytes(mask), tuple(spans))
+
+
+def _learned(conversation: Conversation, train_on: TrainOn) -> set[int]:
+    """The numbers of the answers that are targets."""
+    answers = [turn for turn in conversation.turns if turn.role == "assistant"]
+    first = 0 if train_on == "all_answers" else len(answers) - 1
+    return {number for number, turn in enumerate(answers) if number >= first and not turn.is_context}
 
 
 def _answer_apart(chunk: str, answer: Turn, number: int) -> list[Piece]:

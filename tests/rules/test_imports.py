@@ -21,6 +21,9 @@ TRAINER_MAY = (
     "app.model_folder",
 )
 WORKER_MAY = (*TRAINER_MAY, "app.config", "app.broker", "app.gpus", "app.processes", "app.versions")
+# What a machine with a GPU needs for a training by hand, and what comes along with torch and transformers.
+TRAINER_NEEDS = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "jinja2", "PIL", "msgspec", "pydantic")
+COMES_ALONG = ("numpy", "safetensors")
 LONGEST_CHAIN = 16  # from the command line down to the tables
 
 
@@ -56,6 +59,20 @@ def test_the_worker_takes_only_the_shared_modules_of_the_web_side(graph: grimp.I
 def test_the_trainer_takes_only_the_data_code_of_the_web_side(graph: grimp.ImportGraph) -> None:
     strays = [pair for pair in imports_from_app(graph, trainer=True) if not is_in(pair[1], TRAINER_MAY)]
     assert strays == []
+
+
+def test_the_trainer_and_its_data_code_need_few_libraries() -> None:
+    graph = grimp.build_graph("app", "worker", cache_dir=None, include_external_packages=True)
+    ours = [module for module in graph.modules if is_in(module, ("worker.trainer",))]
+    foreign: dict[str, str] = {}
+    for module in ours:  # grows while it is gone through
+        for imported in graph.find_modules_directly_imported_by(module):
+            if not is_in(imported, ("app", "worker")):
+                foreign[imported] = module
+            elif imported not in ours:
+                ours.append(imported)
+    known = {*TRAINER_NEEDS, *COMES_ALONG, *sys.stdlib_module_names}
+    assert {name: module for name, module in foreign.items() if name not in known} == {}
 
 
 def test_no_chain_of_imports_is_long(graph: grimp.ImportGraph) -> None:

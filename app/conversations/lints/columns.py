@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 from app.conversations.lints.json_answers import json_state
 from app.conversations.lints.language_of import language_of
 from app.conversations.lints.near_duplicate import NUM_BANDS, bands
-from app.conversations.lints.record import Record
+from app.conversations.lints.record import Record, digest
 
 # line and file offset; hashes of the whole, of all before the last answer, of the last answer, of the system turn;
 # characters; a place in `LANGUAGES`; a state of `json_answers`; hashes for near duplicates.
@@ -62,10 +62,6 @@ class Facts:
 
     def as_bytes(self) -> dict[str, bytes]:
         return {name: column.tobytes() for name, column in self.columns.items()}
-
-
-def digest(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def hashes(record: Record) -> tuple[int, int, int]:

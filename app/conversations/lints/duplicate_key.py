@@ -8,13 +8,16 @@ from typing import Any
 from app.conversations.findings import Finding, excerpt, printable
 from app.conversations.lints.kinds import severity_of
 
-BLANKS_BEFORE_COLON = re.compile(rb'(?<!\\)"[ \t]+:')
+BACKSLASHES_BEFORE_END = re.compile(rb'(?<!\\)(?:\\\\)+":')
+BLANKS_BEFORE_COLON = re.compile(rb'(?<!\\)(?:\\\\)*"[ \t]+:')
 
 
 def find(line: int, raw: bytes, value: object) -> Iterator[Finding]:
     # Each key is written once with a quote and a colon behind it, mostly without a blank between them; inside a text
-    # that quote has a backslash. A key that ends with a backslash is not counted, so its double is not seen.
+    # that quote has a backslash. A key that ends with a backslash has two of them there.
     num_written = raw.count(b'":') - raw.count(b'\\":')
+    if b'\\\\":' in raw:
+        num_written += len(BACKSLASHES_BEFORE_END.findall(raw))
     if b" :" in raw or b"\t:" in raw:
         num_written += len(BLANKS_BEFORE_COLON.findall(raw))
     if num_written <= 1 or num_written <= _num_keys(value):

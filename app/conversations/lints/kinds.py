@@ -70,9 +70,6 @@ KINDS: dict[str, Kind] = {
         "note", "The adapter works best under the prompt it was trained with.", "Use one prompt, or mean it."
     ),
     "dominant_answer": Kind("note", "Always giving it is right often enough.", "Balance the answers."),
-    "weight_ignored": Kind(
-        "note", "What was to be context alone is learned.", "Train with `train_on` last_answer, or drop the turn."
-    ),
     "image_rotated": Kind("note", "It is trained as its EXIF turns it.", "Serve the model images turned the same way."),
     "image_converted": Kind("note", "Colors shift when CMYK becomes RGB.", "Save it as RGB to be sure of its colors."),
     "image_animated": Kind("note", "Only the first frame is seen.", "Use the frame that the answer speaks of."),

@@ -1,6 +1,6 @@
 """A validation record whose question is also trained on, in the same words or nearly so (MinHash, then by word)."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,18 +9,16 @@ from typing import NamedTuple
 import msgspec
 
 from app.conversations.findings import Finding
-from app.conversations.lints.columns import digest
-from app.conversations.lints.kinds import FRAME_SAMPLE, NEAR_SHARE
-from app.conversations.lints.near_duplicate import AGREEING_BANDS, NUM_BANDS, bands, frame_of, triples
-from app.conversations.lints.record import Record, text_of
+from app.conversations.lints.asked import TRIES, Asked, Index, asked_of
+from app.conversations.lints.kinds import FRAME_SAMPLE
+from app.conversations.lints.near_duplicate import frame_of
+from app.conversations.lints.record import Record
 from app.conversations.reader import read_conversations
-from app.conversations.records import Conversation, Image
+from app.conversations.records import Conversation
 
 # About so many bytes of memory are given to validation records at once; those beyond go in further turns.
 ROOM = 100_000_000
 OF_RECORD, OF_BANDS = 250, 3000
-# Of a bucket so many rows are looked at, and of a training record so many comparisons made that find nothing.
-MOST_OF_BUCKET, TRIES = 64, 3
 
 OnShare = Callable[[float], None]
 
@@ -31,19 +29,6 @@ class Trained(NamedTuple):
     path: Path
     name: str = "the training data"
     dataset: int | None = None
-
-
-class Asked(NamedTuple):
-    """What a record asks: the texts before its last answer without the system prompt, and their hash with the images.
-
-    Case and white space make no other question.
-    """
-
-    line: int
-    end: int
-    exact: int
-    texts: tuple[str, ...]
-    images: tuple[int, ...]
 
 
 class Leak(NamedTuple):
@@ -71,14 +56,14 @@ def _findings(validation: Path, leaks: dict[int, Leak]) -> Iterator[Finding]:
 
 def _leaks(trained: Sequence[Trained], validation: Path, on_share: OnShare) -> dict[int, Leak]:
     """The leaks by the lines of `validation`."""
-    frame = frame_of(asked.texts for asked in islice(_asked(validation), FRAME_SAMPLE))
-    records, size, before = _asked(validation), max(1, validation.stat().st_size), 0
+    frame = frame_of(asked.texts for asked in islice(asked_of(validation), FRAME_SAMPLE))
+    records, size, before = asked_of(validation), max(1, validation.stat().st_size), 0
     leaks: dict[int, Leak] = {}
     while wanted := Wanted(records, frame):
         step = (wanted.end - before) / size / len(trained)
         for number, file in enumerate(trained):
             begun, length = before / size + number * step, max(1, file.path.stat().st_size)
-            for asked in _asked(file.path, every=True):
+            for asked in asked_of(file.path, every=True):
                 wanted.compare(asked, file)
                 on_share(begun + step * asked.end / length)
         leaks |= wanted.leaks
@@ -97,11 +82,11 @@ class Wanted:
     """The next validation records, as many as there is room for, found again by what they ask."""
 
     def __init__(self, records: Iterator[Asked], frame: frozenset[str]) -> None:
-        self._frame, self.end = frame, 0
+        self.end = 0
         self.leaks: dict[int, Leak] = {}  # by line
         self._same: defaultdict[int, list[int]] = defaultdict(list)  # lines by the hash of what they ask
-        self._compared: dict[int, Asked] = {}  # those with bands, by line
-        self._buckets: defaultdict[int, list[int]] = defaultdict(list)  # their lines
+        self._compared: dict[int, Asked] = {}  # those in the index, by line
+        self._index = Index(frame)
         self._num_records = room = 0
         while room < ROOM and (asked := next(records, None)):
             room += OF_RECORD + self._add(asked)
@@ -114,13 +99,9 @@ class Wanted:
         self._num_records += 1
         self.end = asked.end
         self._same[asked.exact].append(asked.line)
-        keys = self._keys(asked)
-        if not keys:
+        if not self._index.add(asked.line, asked):
             return 0
         self._compared[asked.line] = asked
-        for key in keys:
-            if len(bucket := self._buckets[key]) < MOST_OF_BUCKET:
-                bucket.append(asked.line)
         return OF_BANDS + 2 * sum(map(len, asked.texts))
 
     def compare(self, trained: Asked, file: Trained) -> None:
@@ -128,41 +109,10 @@ class Wanted:
         for line in self._same.pop(trained.exact, ()):
             self.leaks[line] = Leak(trained.line, file, is_near=False)
         tries = 0
-        for line in self._candidates(trained) if self._buckets else ():
-            if self._is_near(self._compared[line], trained):
+        for line in self._index.candidates(trained):
+            if line in self.leaks:
+                continue
+            if self._index.are_near(self._compared[line], trained):
                 self.leaks[line] = Leak(trained.line, file, is_near=True)
             elif (tries := tries + 1) == TRIES:
                 return
-
-    def _keys(self, asked: Asked) -> list[int]:
-        """A number for each band with its value; none where the texts are too short to be compared."""
-        values = bands(asked.texts, self._frame)
-        return [value * NUM_BANDS + band for band, value in enumerate(values)] if values[0] else []
-
-    def _candidates(self, trained: Asked) -> list[int]:
-        """Lines that agree in enough bands and were not found before, the likeliest first."""
-        agreeing: Counter[int] = Counter()
-        for key in self._keys(trained):
-            agreeing.update(self._buckets.get(key, ()))
-        return [line for line, number in agreeing.most_common() if number >= AGREEING_BANDS and line not in self.leaks]
-
-    def _is_near(self, one: Asked, other: Asked) -> bool:
-        mine, theirs = triples(one.texts, self._frame), triples(other.texts, self._frame)
-        return one.images == other.images and len(mine & theirs) >= NEAR_SHARE * len(mine | theirs)
-
-
-def _asked(path: Path, every: bool = False) -> Iterator[Asked]:
-    """What each record asks at last, or before every answer."""
-    for line, found in read_conversations(path):
-        if not isinstance(found, Conversation):
-            continue
-        texts: list[str] = []
-        images: list[int] = []
-        for place, turn in enumerate(found.turns):
-            if turn.role == "assistant" and (every or place == len(found.turns) - 1):
-                words = "\0".join(" ".join(text.casefold().split()) for text in texts)
-                exact = digest(f"{words}\0{images}".encode())
-                yield Asked(line.number, line.end, exact, tuple(texts), tuple(images))
-            if turn.role != "system":
-                texts.append(text_of(turn))
-            images += [digest(part.data) for part in turn.content if isinstance(part, Image)]

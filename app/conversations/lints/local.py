@@ -13,7 +13,6 @@ from app.conversations.lints import (
     role_order,
     secret,
     think_leak,
-    weight_ignored,
 )
 from app.conversations.lints.record import Record
 
@@ -27,5 +26,4 @@ LINTS: tuple[Callable[[Record], Iterator[Finding]], ...] = (
     boilerplate.find,
     role_order.find,
     odd_image.find,
-    weight_ignored.find,
 )

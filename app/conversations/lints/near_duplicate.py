@@ -3,9 +3,10 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
 from zlib import crc32
-
-from rensa import RMinHash
 
 from app.conversations.lints.kinds import FRAME_SHARE, LEAST_FOR_SHARES, NEAR_LEAST, NEAR_SHARE
 
@@ -35,10 +36,16 @@ def bands(texts: Iterable[str], frame: frozenset[str]) -> "array[int]":
     found = triples(texts, frame)
     if len(found) < NEAR_LEAST:
         return NOTHING
-    sketch = RMinHash(num_perm=NUM_BANDS * ROWS_OF_BAND, seed=SEED)
+    sketch = _minhash()(num_perm=NUM_BANDS * ROWS_OF_BAND, seed=SEED)
     sketch.update(list(found))
     data, size = array("I", sketch.digest()).tobytes(), 4 * ROWS_OF_BAND
     return array("I", (crc32(data[place : place + size]) | 1 for place in range(0, len(data), size)))
+
+
+@cache
+def _minhash() -> Any:
+    # Loaded where texts are compared: the trainer shares this code, and seldom has to.
+    return import_module("rensa").RMinHash
 
 
 def frame_of(samples: Iterable[Sequence[str]]) -> frozenset[str]:

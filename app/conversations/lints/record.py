@@ -1,5 +1,6 @@
 """A valid record as the lints see it, and how they speak about it."""
 
+import hashlib
 from typing import NamedTuple
 
 from app.conversations.findings import Finding, excerpt, printable
@@ -40,6 +41,10 @@ def text_of(turn: Turn) -> str:
     if not turn.calls:
         return turn.text
     return "\n".join([turn.text, *(f'{{"name": "{call.name}", "arguments": {call.arguments}}}' for call in turn.calls)])
+
+
+def digest(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def around(text: str, start: int, end: int, margin: int = 40) -> str:

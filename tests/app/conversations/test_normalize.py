@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.conversations.normalize import json_text, normalize, with_system_prompt
+from app.conversations.normalize import as_messages, json_text, normalize, with_system_prompt
 from app.conversations.reader import parse
 from app.conversations.records import Conversation, Image, Rejected, Text
 
@@ -126,6 +126,9 @@ U, A = ("user", "q"), ("assistant", "a")
         (chat(U, ("assistant", [{"type": "image", "image": "x"}])), "wrong_shape", "messages[1].content[0]"),
         (chat(("system", [{"type": "image", "image": "x"}]), U, A), "wrong_shape", "messages[0].content[0]"),
         ({**chat(U, A), "tools": ["f"]}, "wrong_shape", "tools"),
+        ({"messages": [{**chat(A)["messages"][0], "weight": 0.5}]}, "wrong_shape", "messages[0].weight"),
+        ({"messages": [{**chat(A)["messages"][0], "weight": [0]}]}, "wrong_shape", "messages[0].weight"),
+        ({"messages": [{**chat(A)["messages"][0], "weight": 0}]}, "no_answer", "messages[0].content"),
         ({**chat(U, A), "videos": ["1.mp4"]}, "wrong_shape", "videos"),
         ({**chat(U, A), "images": ["1.jpg"]}, "placeholder_mismatch", "images"),
         ({**chat(("user", "<image>"), A), "images": ["1.jpg"]}, "image_missing", "images[0]"),
@@ -164,6 +167,14 @@ def test_the_system_prompt_goes_in_front_once() -> None:
 def test_an_empty_system_prompt_puts_no_turn_in_front() -> None:
     conversation = normalize(chat(U, A))
     assert with_system_prompt(conversation, "") == (conversation, False)
+
+
+def test_the_weights_of_sharegpt_data_stand_on_each_turn() -> None:
+    first = [{"from": "system", "value": "s", "weight": None}, {"from": "human", "value": "q", "weight": 0.0}]
+    answers = [{"from": "gpt", "value": "a", "weight": 0.0}, {"from": "gpt", "value": "b", "weight": 1.0}]
+    conversation = normalize({"conversations": [*first, *answers]})
+    assert [turn.is_context for turn in conversation.turns] == [False, False, True, False]
+    assert normalize(as_messages(conversation)) == conversation
 
 
 def test_the_prompt_of_a_conversation_ends_before_its_last_answer() -> None:

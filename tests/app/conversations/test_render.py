@@ -137,6 +137,17 @@ def test_only_the_last_answer_is_trained_on_request(renderer: Renderer) -> None:
     assert targets(renderer, conversation, train_on="last_answer") == "second<|im_end|>"
 
 
+def test_an_answer_of_weight_0_is_read_and_not_learned(renderer: Renderer) -> None:
+    asked, learned = {"role": "user", "content": "q"}, {"role": "assistant", "content": "first", "weight": 1}
+    read = {"role": "assistant", "content": "second", "weight": 0}
+    weighted = normalize({"messages": [asked, learned, asked, read]})
+    plain = normalize({"messages": [asked, {**learned, "weight": None}, asked, {**read, "weight": None}]})
+    assert renderer.encode(weighted).ids == renderer.encode(plain).ids
+    assert targets(renderer, weighted) == "first<|im_end|>"
+    assert targets(renderer, weighted, train_on="last_answer") == ""
+    assert targets(renderer, plain) == "first<|im_end|>second<|im_end|>"
+
+
 @pytest.mark.parametrize("special", SPECIAL_TOKENS)
 def test_special_tokens_in_the_data_are_text(renderer: Renderer, special: str) -> None:
     template_alone = renderer.encode(talk(("user", "x"), ("assistant", "y")))

@@ -1,9 +1,11 @@
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from app.conversations.lints import leakage
 from app.conversations.questions import question_groups
 from app.conversations.questions import strata as kinds_of
 from app.conversations.split import choose_validation, kept_aside, split_validation
@@ -84,3 +86,40 @@ def test_like_questions_have_one_number_in_whichever_file(tmp_path: Path) -> Non
     for path, content in zip(paths, files, strict=True):
         path.write_bytes(content)
     assert question_groups(paths) == [[0, 1, 2], [0, 1, 5]]
+
+
+def test_a_question_within_another_conversation_and_one_under_another_system_prompt_are_alike(tmp_path: Path) -> None:
+    asked, answer = {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}
+    system, more = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "And then?"}
+    turns = [[asked, answer], [more, answer, asked, answer], [asked, answer, more, answer], [system, asked, answer]]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    assert question_groups([path]) == [[0, 1, 0, 0]]
+
+
+def test_a_split_by_questions_has_no_leak(tmp_path: Path) -> None:
+    rng = random.Random(42)
+    words = [f"w{number}" for number in range(400)]
+    lines = []
+    for _ in range(150):
+        question = rng.choices(words, k=30)
+        for _ in range(3):
+            changed = [*question[:-1], rng.choice(words)]
+            asked = {"role": "user", "content": " ".join(changed)}
+            turns = [asked, {"role": "assistant", "content": rng.choice(words)}]
+            turns += [{"role": "user", "content": rng.choice(words)}, turns[1]] if rng.random() < 0.3 else []
+            lines.append(json.dumps({"messages": turns}) + "\n")
+    rng.shuffle(lines)
+    whole = tmp_path / "whole.jsonl"
+    whole.write_text("".join(lines))
+    groups = question_groups([whole])[0]
+
+    def leaks(groups: list[int] | None) -> int:
+        sides = choose_validation(len(lines), 90, 7, groups)
+        for name, side in zip(("train", "validation"), sides, strict=True):
+            (tmp_path / name).write_text("".join(lines[i] for i in side))
+        assert len(sides[1]) > 60
+        return sum(1 for _ in leakage.find([leakage.Trained(tmp_path / "train")], tmp_path / "validation"))
+
+    assert leaks(None) > 30
+    assert leaks(groups) == 0
