@@ -13,6 +13,7 @@ from app.broker import NO_BROKER, broker_url
 from app.config import Settings
 from app.gpus import gpus_of_lane
 from worker.node import Heart
+from worker.pool_watch import watch_pool
 from worker.tasks import close_lane, open_lane, work
 
 settings = Settings()
@@ -70,6 +71,7 @@ class HeartStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         for heart in _hearts:
             heart.start()
+        watch_pool(draining)
 
 
 app.steps["worker"].add(HeartStep)

@@ -50,6 +50,7 @@ def test_head_memory_compares_equal_losses(tmp_path: Path) -> None:
     assert rows["fp32: gradient of ours, its norm off by"]["value"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_train_cpu_compares_equal_gradients(tmp_path: Path) -> None:
     rows = check(train_cpu.measure(tmp_path, shrink=True), tmp_path / "rows.json")
     off = {name: one["value"] or 0.0 for name, one in rows.items() if ": gradient of" in name}
@@ -58,6 +59,7 @@ def test_train_cpu_compares_equal_gradients(tmp_path: Path) -> None:
     assert max(off.values()) < 0.15  # bf16 adapters
 
 
+@pytest.mark.slow
 def test_train_gpu(tmp_path: Path) -> None:
     rows = check(train_gpu.shrunk(tmp_path), tmp_path / "rows.json")
     assert rows["packed attention equals single examples"]["value"] == 1

@@ -170,6 +170,23 @@ def test_a_dead_pool_process_is_replaced_without_a_broker(
     until(lambda: server.seqs(2))
 
 
+def test_a_worker_whose_pool_process_dies_while_the_broker_is_away_ends_to_be_started_again(
+    server: FakeServer, broker: str, start: StartWorker, tmp_path: Path
+) -> None:
+    worker = start(steps=10_000)
+    server.offer()
+    wake(broker)
+    until(lambda: steps(server) > 2)
+    [supervisor] = [one for one in psutil.Process().children() if "app.broker" in one.cmdline()]
+    supervisor.kill()
+    until(lambda: not answers(Path(broker.removeprefix("redis+socket://"))))
+    [child] = psutil.Process(worker.pid).children()
+    child.kill()
+    assert worker.wait(20) == 0
+    assert trainers(tmp_path) == []
+    assert f"The pool process {child.pid} died" in (tmp_path / "celery.log").read_text()
+
+
 @pytest.mark.parametrize("url", [None, NO_BROKER], ids=["broker away", "no broker"])
 def test_a_job_found_by_the_lane_itself_is_put_back_too(
     server: FakeServer,
