@@ -19,6 +19,15 @@ WORDS = {
     "restore": "took it out of the trash",
 }
 
+COMMAND = "trainctl"  # what the command line calls itself
+BY = {"page": "by the page", "api": "by REST", COMMAND: f"by {COMMAND}"}
+
+
+def who_words(who: str) -> str:
+    """By what it was done, and from where: `by REST from 10.0.0.7`."""
+    told, _, afar = who.partition(" from ")
+    return BY.get(told, told) + (f" from {afar}" if afar else "")
+
 
 def deed_words(row: Mapping[str, Any]) -> str:
     """What was done in one entry of `GET /api/jobs/ID/history`."""

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 
 from app.config import Settings
-from app.deeds import deed_words
+from app.deeds import COMMAND, deed_words
 from app.security import token_path
+from app.versions import OWN
 
 PAGE = 500  # items of a list that are fetched at once, the most there may be
 
@@ -27,7 +28,7 @@ class ControlCenter:
             raise Refused(
                 f"There is no token in {settings.data_dir}: start the control center, or name its --data-dir."
             )
-        headers = {"Authorization": f"Bearer {path.read_text().strip()}"}
+        headers = {"Authorization": f"Bearer {path.read_text().strip()}", "User-Agent": f"{COMMAND}/{OWN}"}
         self._client = httpx.Client(base_url=settings.base_url, headers=headers, timeout=60, trust_env=False)
 
     def call(self, method: str, path: str, **more: Any) -> Any:

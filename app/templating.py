@@ -17,6 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.deeds import who_words
 from app.space import human
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,7 +192,8 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, plural, loss, short, size, memory, duration, clock, soon, ago, state_word, kind_word, took)
+    times = (duration, clock, soon, ago, took)
+    filters = (number, plural, loss, short, size, memory, *times, state_word, kind_word, who_words)
     environment.filters.update({one.__name__: one for one in filters})
     environment.globals.update(
         static_url=static_url, percent=percent, polyline=polyline, memory_parts=MEMORY_PARTS, priorities=PRIORITY_WORDS

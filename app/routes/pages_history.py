@@ -4,12 +4,11 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.deeds import deed_words
+from app.deeds import deed_words, who_words
 from app.hub import iso
 from app.models import Attempt
 from app.services import jobs
 
-WHO = {"page": "By the page", "api": "By REST"}
 OUTCOMES = {
     None: ("running", "in work"),
     "succeeded": ("succeeded", "finished"),
@@ -29,7 +28,11 @@ def of_job(session: Session, job_id: int) -> dict[str, Any]:
 
 def _deeds(session: Session, job_id: int) -> list[dict[str, Any]]:
     rows = reversed([jobs.history_view(row) for row in jobs.history(session, job_id)])
-    return [row | {"by": WHO.get(row["who"], row["who"].capitalize()), "words": deed_words(row)} for row in rows]
+    return [row | {"by": _capital(who_words(row["who"])), "words": deed_words(row)} for row in rows]
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _attempts(session: Session, job_id: int) -> list[dict[str, Any]]:

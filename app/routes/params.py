@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
 
+from app.deeds import COMMAND
 from app.errors import wrong_field
 from app.services.base_models import BaseModels
 from app.space import Disk
@@ -21,8 +23,20 @@ def page_of(rows: Sequence[Any], views: list[dict[str, Any]], limit: int) -> dic
 
 
 def _who(request: Request) -> str:
-    """Who asks, as the job's history names them: a browser's session, or a client with the token."""
-    return "api" if request.headers.get("authorization") else "page"
+    """Who asks, as the job's history names them: by what, and from which machine where it is another one.
+
+    All who work with a control center hold the same token, so in a lab the address tells them apart.
+    """
+    is_command = request.headers.get("user-agent", "").startswith(f"{COMMAND}/")
+    told = "page" if not request.headers.get("authorization") else COMMAND if is_command else "api"
+    return f"{told} from {request.client.host}" if request.client and _is_afar(request.client.host) else told
+
+
+def _is_afar(host: str) -> bool:
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _storage(request: Request) -> Storage:

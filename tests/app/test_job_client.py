@@ -68,3 +68,17 @@ def test_more_than_a_page_of_fifty_is_shown(center: Center, typed: Type) -> None
     for priority in ("high", "low") * 30:
         center.act(job_id, "priority", {"priority": priority})
     assert len(typed("job", "history", str(job_id))) == 61
+
+
+def test_a_command_calls_itself_so_in_the_history(center: Center, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+
+    class Line:
+        def __init__(self, headers: dict[str, str], **_: Any) -> None:
+            given.update(headers)
+
+    monkeypatch.setattr(job_client.httpx, "Client", Line)
+    job_client.ControlCenter(center.app.state.settings)
+    job = center.make_job()["id"]
+    center.client.post(f"/api/jobs/{job}/cancel", headers=given)
+    assert center.get(f"/api/jobs/{job}/history").json()["items"][-1]["who"] == "trainctl"

@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from app.models import TRANSITIONS, JobState
 from app.schemas import NOT_YET, TrainingConfig
@@ -140,6 +141,26 @@ def test_history_says_who_did_what(center: Center) -> None:
     center.act(job["id"], "cancel")
     items = center.get(f"/api/jobs/{job['id']}/history").json()["items"]
     assert [(one["who"], one["action"]) for one in items] == [("api", "create"), ("api", "cancel")]
+
+
+@pytest.mark.parametrize(
+    ("address", "agent", "who", "words"),
+    [
+        ("127.0.0.1", "curl/8", "api", "By REST"),
+        ("::1", "trainctl/0.1", "trainctl", "By trainctl"),
+        ("10.0.0.7", "trainctl/0.1", "trainctl from 10.0.0.7", "By trainctl from 10.0.0.7"),
+        ("10.0.0.7", "curl/8", "api from 10.0.0.7", "By REST from 10.0.0.7"),
+    ],
+)
+def test_history_tells_machines_apart_that_share_the_token(
+    center: Center, address: str, agent: str, who: str, words: str
+) -> None:
+    job = center.make_job()["id"]
+    afar = TestClient(center.app, base_url="http://127.0.0.1:7860", client=(address, 50_000))
+    headers = center.headers | {"User-Agent": agent}
+    assert afar.post(f"/api/jobs/{job}/priority", headers=headers, json={"priority": "low"}).status_code == 200
+    assert center.get(f"/api/jobs/{job}/history").json()["items"][-1]["who"] == who
+    assert f"{words}:</span> changed its priority" in center.get(f"/jobs/{job}/_history").text
 
 
 @pytest.mark.parametrize(

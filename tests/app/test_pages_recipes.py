@@ -36,7 +36,7 @@ def press(center: Center, name: str, action: str) -> dict[str, Any]:
 def test_a_recipe_shows_what_differs_from_the_defaults(center: Center) -> None:
     make(center, "night", **NIGHT)
     shown = text(center)
-    assert "night Changed just now by api Delete New job with it" in shown
+    assert "night Changed just now by REST Delete New job with it" in shown
     for words in ("Rank (r) 16 usually 32", "Learning rate 1e-4 usually 2e-4", "Context 4,096 tokens usually 2,048"):
         assert words in shown
     assert "Too long examples Cut at the start usually leave out" in shown and "Keep the best one too off" in shown
