@@ -221,16 +221,34 @@ def job(
 
 @cli.command()
 def queue(
-    action: Annotated[Literal["list", "pause", "resume"], typer.Argument(help="What to do.")] = "list",
+    action: Annotated[Literal["list", "pause", "resume", "quiet"], typer.Argument(help="What to do.")] = "list",
+    hours: Annotated[
+        str | None, typer.Argument(help="`quiet`: hours of each day such as 22:00-07:00, or none.")
+    ] = None,
     data_dir: DataDir = None,
     host: Host = None,
     port: Port = None,
 ) -> None:
-    """Show the queue in its order, pause it (running jobs go on), or let it go on."""
+    """Show the queue in its order, pause it (running jobs go on), let it go on, or set its quiet hours."""
     from app.job_client import run_queue
     from app.running import reaching
 
-    raise typer.Exit(run_queue(reaching(settings_with(data_dir=data_dir, host=host, port=port)), action))
+    raise typer.Exit(run_queue(reaching(settings_with(data_dir=data_dir, host=host, port=port)), action, hours))
+
+
+@cli.command()
+def node(
+    action: Annotated[Literal["list", "drain", "undrain", "forget"], typer.Argument(help="What to do.")] = "list",
+    name: Annotated[str | None, typer.Argument(help="The node's name or number.")] = None,
+    data_dir: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Show the machines and their lanes, let one finish its jobs and take no more, or forget one that is gone."""
+    from app.job_client import run_node
+    from app.running import reaching
+
+    raise typer.Exit(run_node(reaching(settings_with(data_dir=data_dir, host=host, port=port)), action, name))
 
 
 @cli.command(

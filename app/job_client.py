@@ -1,4 +1,4 @@
-"""`trainctl job` and `trainctl queue`: the REST calls of a job and of the queue, from the command line."""
+"""`trainctl job`, `queue` and `node`: the REST calls of a job, of the queue and of a node, from the command line."""
 
 import json
 import sys
@@ -64,9 +64,25 @@ def run_action(
     return _ask(settings, lambda client: _answer(client, action, job_id, body))
 
 
-def run_queue(settings: Settings, action: str) -> int:
-    """Show the queue, pause it or let it go on; the exit code."""
-    return _ask(settings, lambda client: _queue(client, action))
+def run_queue(settings: Settings, action: str, hours: str | None = None) -> int:
+    """Show the queue, pause it, let it go on or set its quiet hours; the exit code."""
+    begin, _, end = (hours or "").partition("-")
+    if action == "quiet" and not (hours == "none" or end):
+        return _say("Say when: trainctl queue quiet 22:00-07:00, or none.")
+    quiet = [] if hours == "none" else [{"from": begin, "to": end}]
+    changes: dict[str, dict[str, Any]] = {
+        "pause": {"paused": True},
+        "resume": {"paused": False},
+        "quiet": {"quiet_hours": quiet},
+    }
+    return _ask(settings, lambda client: _queue(client, changes.get(action)))
+
+
+def run_node(settings: Settings, action: str, name: str | None) -> int:
+    """Show the nodes, or drain, undrain or forget one; the exit code."""
+    if action != "list" and name is None:
+        return _say(f"Name the node: trainctl node {action} NAME.")
+    return _ask(settings, lambda client: _nodes(client, action, name))
 
 
 def _ask(settings: Settings, answer: Callable[[ControlCenter], str]) -> int:
@@ -110,9 +126,9 @@ def _all(client: ControlCenter, path: str) -> Iterator[dict[str, Any]]:
         params["after"] = page["next"]
 
 
-def _queue(client: ControlCenter, action: str) -> str:
-    if action != "list":
-        client.call("PUT", "/api/queue", json={"paused": action == "pause"})
+def _queue(client: ControlCenter, change: dict[str, Any] | None) -> str:
+    if change is not None:
+        client.call("PUT", "/api/queue", json=change)
     shown = client.call("GET", "/api/queue", params={"limit": PAGE})
     closed = "paused, no job is begun" if shown["paused"] else "in its quiet hours" if shown["quiet_now"] else "open"
     lines = [f"The queue is {closed}; {len(shown['items'])}{'+' if shown['next'] else ''} queued."]
@@ -120,6 +136,24 @@ def _queue(client: ControlCenter, action: str) -> str:
         why = (one["waiting_for"] or {}).get("message") or f"expected at {one['expected_start_at'] or '?'}"
         lines.append(f"{one['position']:>5}  {one['id']:>5}  {one['priority']:<7} {one['name']}: {why}")
     return "\n".join(lines) + "\n"
+
+
+def _nodes(client: ControlCenter, action: str, name: str | None) -> str:
+    if action != "list":
+        wanted = next((one for one in _all(client, "/api/nodes") if name in (one["name"], str(one["id"]))), None)
+        if wanted is None:
+            raise Refused(f"There is no node {name}: `trainctl node` lists them.")
+        if action == "forget":
+            client.call("DELETE", f"/api/nodes/{wanted['id']}")
+        else:
+            client.call("POST", f"/api/nodes/{wanted['id']}/{action}")
+    lines = []
+    for one in _all(client, "/api/nodes"):
+        lines.append(f"{one['id']:>5}  {one['state']:<9} {one['name']}")
+        for lane in one["lanes"]:
+            held = f", job {lane['job_id']}" if lane["job_id"] else ""
+            lines.append(f"{'':>5}  {lane['state']:<9} {one['name']}/{lane['name']}{held}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _say(text: str) -> int:

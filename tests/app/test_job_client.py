@@ -70,6 +70,43 @@ def test_more_than_a_page_of_fifty_is_shown(center: Center, typed: Type) -> None
     assert len(typed("job", "history", str(job_id))) == 61
 
 
+def test_quiet_hours_are_set_and_taken_away(center: Center, typed: Type) -> None:
+    typed("queue", "quiet", "22:00-07:00")
+    [hours] = center.get("/api/queue").json()["quiet_hours"]
+    assert (hours["from"], hours["to"]) == ("22:00", "07:00")
+    typed("queue", "quiet", "none")
+    assert center.get("/api/queue").json()["quiet_hours"] == []
+
+
+def test_a_node_is_shown_drained_and_forgotten(center: Center, typed: Type) -> None:
+    worker = center.worker(node="workshop")
+    dataset = center.upload(rows(30))["id"]
+    job = center.make_job(dataset)["id"]
+    worker.claim()
+    number = center.get("/api/nodes").json()["items"][0]["id"]
+    shown, lane = typed("node")
+    assert shown.split() == [str(number), "online", "workshop"]
+    assert lane.split(maxsplit=1) == ["online", f"workshop/cpu, job {job}"]
+    assert typed("node", "drain", "workshop")[0].split() == [str(number), "draining", "workshop"]
+    assert typed("node", "undrain", str(number))[0].split() == [str(number), "online", "workshop"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("queue", "quiet"), "Say when: trainctl queue quiet 22:00-07:00, or none."),
+        (("queue", "quiet", "noon-1"), "22:00"),
+        (("node", "drain"), "Name the node: trainctl node drain NAME."),
+        (("node", "drain", "nowhere"), "There is no node nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_sentence(
+    center: Center, typed: Type, words: tuple[str, ...], told: str
+) -> None:
+    done = CliRunner().invoke(cli, [*words, "--data-dir", str(center.app.state.settings.data_dir)])
+    assert done.exit_code == 1 and told in done.stderr
+
+
 def test_a_command_calls_itself_so_in_the_history(center: Center, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, str] = {}
 
