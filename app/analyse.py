@@ -3,7 +3,7 @@
 A file that is no plain JSONL is first unpacked into LINES, which is read then; READING is JSON, {} for "as it is", and
 so is TRAINED, [[file, name, id], ...]: what is asked there must not be asked here. What it saw it tells as JSON lines:
 
-    {"unpacked": {"container", "size", "sha256"}}           null for plain JSONL; first
+    {"unpacked": {"container", "size", "sha256"}}           null for plain JSONL; before all but progress
     {"progress": 0.4, "num_records": n, "num_valid": m}     about twice a second
     {"findings": [...]}                                     at most 500 each, every finding once, by line
     {"done": true, "num_records", "num_valid", "findings": {kind: count}, "statistics": {...}}     last
@@ -34,43 +34,54 @@ from app.conversations.part import Options
 
 BATCH = 500
 PROGRESS_EVERY_S = 0.5
-# Looking through the lines is most of the work; comparing them is the rest. What is trained on comes before both.
-SHARE_OF_LINES, SHARE_OF_TRAINED = 0.9, 0.5
+# How far it is when the file is unpacked, when what is trained on was read, and when the lines were looked through.
+UNPACKED, COMPARED, LOOKED_THROUGH = 0.3, 0.5, 0.9
 
 Say = Callable[[dict[str, Any]], None]
 
 
 class Progress:
-    """Says how far the reading is, now and then."""
+    """Says how far the reading is, now and then; a step that there was not is no share of the way."""
 
-    def __init__(self, say: Say, compares: bool) -> None:
-        self._say, self._spoke_at, self._before = say, time.monotonic(), SHARE_OF_TRAINED * compares
+    def __init__(self, say: Say) -> None:
+        self._say, self._spoke_at, self._begun = say, time.monotonic(), 0.0
 
-    def __call__(self, share: float, num_records: int, num_valid: int) -> None:
-        self._tell(self._before + (SHARE_OF_LINES - self._before) * share, num_records, num_valid)
+    def begin_at(self, share: float) -> None:
+        """The steps before this one are done."""
+        self._begun = share
+
+    def of_unpacking(self, share: float) -> None:
+        self._tell(UNPACKED, share, 0, 0)
 
     def of_trained(self, share: float) -> None:
-        self._tell(self._before * share, 0, 0)
+        self._tell(COMPARED, share, 0, 0)
 
-    def _tell(self, share: float, num_records: int, num_valid: int) -> None:
+    def of_lines(self, share: float, num_records: int, num_valid: int) -> None:
+        self._tell(LOOKED_THROUGH, share, num_records, num_valid)
+
+    def _tell(self, end: float, share: float, num_records: int, num_valid: int) -> None:
         if time.monotonic() - self._spoke_at >= PROGRESS_EVERY_S:
             self._spoke_at = time.monotonic()
-            self._say({"progress": round(share, 4), "num_records": num_records, "num_valid": num_valid})
+            reached = self._begun + (end - self._begun) * share
+            self._say({"progress": round(reached, 4), "num_records": num_records, "num_valid": num_valid})
 
 
-def unpacked(path: Path, lines: Path, reading: Reading, say: Say) -> Path:
+def unpacked(path: Path, lines: Path, reading: Reading, say: Say, progress: Progress) -> Path:
     """The file whose lines are the records."""
-    found = unpack(path, lines, reading)
+    found = unpack(path, lines, reading, progress.of_unpacking)
     say({"unpacked": msgspec.to_builtins(found)})
+    progress.begin_at(UNPACKED if found else 0.0)
     return lines if found else path
 
 
-def analyse(path: Path, say: Say, trained: Sequence[Trained] = ()) -> None:
+def analyse(path: Path, say: Say, progress: Progress, trained: Sequence[Trained] = ()) -> None:
     """Read the whole file of lines; every message goes to `say`."""
     kinds = Counter[str]()
-    progress = Progress(say, bool(trained))
-    leaks = leakage.find(trained, path, progress.of_trained) if trained else iter(())
-    with inspect(path, Options(), progress) as seen:
+    leaks: Iterator[Finding] = iter(())
+    if trained:
+        leaks = leakage.find(trained, path, progress.of_trained)
+        progress.begin_at(COMPARED)
+    with inspect(path, Options(), progress.of_lines) as seen:
         for findings in _batched(merged(seen.findings(), leaks), BATCH):
             kinds.update(finding.kind for finding in findings)
             say({"findings": [finding.as_json() for finding in findings]})
@@ -96,7 +107,8 @@ def main(arguments: list[str]) -> int:
     path, lines, reading = Path(arguments[0]), Path(arguments[1]), msgspec.json.decode(arguments[2], type=Reading)
     trained = [Trained(Path(place), *more) for place, *more in json.loads(arguments[3])]
     try:
-        analyse(unpacked(path, lines, reading, _print), _print, trained)
+        progress = Progress(_print)
+        analyse(unpacked(path, lines, reading, _print, progress), _print, progress, trained)
     except BrokenPipeError:
         return 1  # whoever started us is gone; there is nobody left to tell
     except Unpackable as error:

@@ -1,4 +1,6 @@
+import gzip
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -6,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from app.analyse import analyse, main
+from app.analyse import Progress, analyse, main, unpacked
+from app.conversations.containers.reading import Reading
 
 GOOD = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": %s}]}'
 
 
 def messages_of(path: Path) -> list[dict[str, Any]]:
     said: list[dict[str, Any]] = []
-    analyse(path, said.append)
+    analyse(path, said.append, Progress(said.append))
     return said
 
 
@@ -49,6 +52,22 @@ def test_progress_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert shares == sorted(shares)
     assert (len(shares), said[0]["num_records"], said[0]["num_valid"]) == (4, 16, 16)
     assert 0.2 < shares[0] < 0.3
+
+
+def test_unpacking_is_the_first_part_of_the_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.analyse.PROGRESS_EVERY_S", 0.0)
+    numbers = random.Random(1)
+    path = tmp_path / "data.jsonl.gz"
+    lines = (GOOD % f'"{numbers.getrandbits(2000):x}"' for _ in range(9000))
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    said: list[dict[str, Any]] = []
+    progress = Progress(said.append)
+    analyse(unpacked(path, tmp_path / "lines", Reading(), said.append, progress), said.append, progress)
+    shares = [message["progress"] for message in said if "progress" in message]
+    assert shares == sorted(shares)
+    end = next(place for place, message in enumerate(said) if "unpacked" in message)
+    assert 0.25 < said[end - 1]["progress"] <= 0.3 < said[end + 1]["progress"]
+    assert len({message["progress"] for message in said[:end]}) > 3
 
 
 def test_an_empty_file_has_nothing(tmp_path: Path) -> None:

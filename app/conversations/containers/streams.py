@@ -63,16 +63,16 @@ class Metered(io.RawIOBase):
         return len(data)
 
 
-def unwrapped(stack: ExitStack, path: Path) -> tuple[list[str], IO[bytes]]:
-    """(names of the layers, the bytes inside them), open as long as the stack is."""
+def unwrapped(stack: ExitStack, path: Path) -> tuple[list[str], IO[bytes], IO[bytes]]:
+    """(names of the layers, the bytes inside them, the file itself), open as long as the stack is."""
     file = stack.enter_context(path.open("rb", buffering=HEAD))
     head = file.read(4)
     file.seek(0)
     if head.startswith(GZIP):
-        return ["gzip"], _metered(stack.enter_context(gzip.GzipFile(fileobj=file)), path, "gzip")
+        return ["gzip"], _metered(stack.enter_context(gzip.GzipFile(fileobj=file)), path, "gzip"), file
     if head == ZSTD or SKIPPED.match(head):
-        return ["zstd"], _metered(stack.enter_context(zstd.ZstdFile(file)), path, "zstd")
-    return [], file
+        return ["zstd"], _metered(stack.enter_context(zstd.ZstdFile(file)), path, "zstd"), file
+    return [], file, file
 
 
 def _metered(inner: Readable, path: Path, kind: str) -> IO[bytes]:

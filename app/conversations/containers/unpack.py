@@ -4,11 +4,11 @@ import base64
 import hashlib
 import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,9 @@ DEEPEST = 3
 HEAD_OF_REST = 4096
 AS_IT_IS = Reading()
 TURN_KEYS = ("messages", "conversations", "prompt")
+LINES_A_TELLING = 16
+
+OnShare = Callable[[float], None]
 
 
 class Unpacked(msgspec.Struct, frozen=True):
@@ -35,13 +38,25 @@ class Unpacked(msgspec.Struct, frozen=True):
     sha256: str
 
 
-def unpack(path: Path, target: Path, reading: Reading = AS_IT_IS) -> Unpacked | None:
+class Room(NamedTuple):
+    """Where a file is unpacked, and how: what each layer of it needs. `stack` closes what was opened."""
+
+    stack: ExitStack
+    folder: Path
+    reading: Reading
+    on_share: OnShare
+
+
+def unpack(
+    path: Path, target: Path, reading: Reading = AS_IT_IS, on_share: OnShare = lambda share: None
+) -> Unpacked | None:
     """Write the file's records to `target`, one a line; None, and nothing written, where it is plain JSONL.
 
-    `target` appears whole or not at all. Raises `Unpackable` in words, and `OSError`.
+    `target` appears whole or not at all. `on_share` gets the share of the file that was read; of an archive that of
+    its data file, of Parquet nothing. Raises `Unpackable` in words, and `OSError`.
     """
     with ExitStack() as stack:
-        layers, lines = _open(stack, path, target.parent, reading, 0)
+        layers, lines = _open(Room(stack, target.parent, reading, on_share), path, 0)
         if not layers and reading == AS_IT_IS:
             return None
         if reading != AS_IT_IS:
@@ -68,37 +83,44 @@ def _write(lines: Iterator[bytes], target: Path, container: str, most: int) -> U
     return Unpacked(container, size, digest.hexdigest())
 
 
-def _open(stack: ExitStack, path: Path, room: Path, reading: Reading, depth: int) -> tuple[list[str], Iterator[bytes]]:
+def _open(room: Room, path: Path, depth: int) -> tuple[list[str], Iterator[bytes]]:
     """(names of the layers, the lines inside)."""
     if depth > DEEPEST:
         raise Unpackable("The file is packed into too many layers.")
-    layers, stream = unwrapped(stack, path)
+    layers, stream, file = unwrapped(room.stack, path)
     head = peek(stream)
     if head[:4] in archives.ZIP or head.startswith(PARQUET):
         if layers:
             raise Unpackable("A zip or Parquet file inside gzip or zstd is not read; send it unpacked.")
         if head.startswith(PARQUET):
             return ["parquet"], tables.parquet_rows(path)
-        return _from_archive("zip", stack, archives.opened_zip(path, room), room, reading, depth)
+        return _from_archive("zip", room, archives.opened_zip(path, room.folder), depth)
     if head[archives.TAR_AT :].startswith(archives.TAR):
-        opened = archives.opened_tar(stream, path.stat().st_size, room)
-        names, lines = _from_archive("tar", stack, opened, room, reading, depth)
+        opened = archives.opened_tar(stream, path.stat().st_size, room.folder)
+        names, lines = _from_archive("tar", room, opened, depth)
         return [*layers, *names], lines
     if _is_array(head, path, layers):
-        return [*layers, "json array"], json_array.elements(stream)
-    if columns := tables.csv_columns(head, reading.fields.values()):
-        return [*layers, "csv"], csv_rows.rows(stream, *columns)
-    tables.refuse_unknown_columns(head)
-    unknown.refuse(head)
-    return layers, _plain_lines(stream)
+        layers, lines = [*layers, "json array"], json_array.elements(stream)
+    elif columns := tables.csv_columns(head, room.reading.fields.values()):
+        layers, lines = [*layers, "csv"], csv_rows.rows(stream, *columns)
+    else:
+        tables.refuse_unknown_columns(head)
+        unknown.refuse(head)
+        lines = _plain_lines(stream)
+    return layers, _told(lines, file, path.stat().st_size, room.on_share)
 
 
-def _from_archive(
-    kind: str, stack: ExitStack, opened: Any, room: Path, reading: Reading, depth: int
-) -> tuple[list[str], Iterator[bytes]]:
-    archive: archives.Archive = stack.enter_context(opened)
+def _told(lines: Iterator[bytes], file: IO[bytes], size: int, on_share: OnShare) -> Iterator[bytes]:
+    for number, line in enumerate(lines):
+        if number % LINES_A_TELLING == 0:
+            on_share(file.tell() / max(1, size))
+        yield line
+
+
+def _from_archive(kind: str, room: Room, opened: Any, depth: int) -> tuple[list[str], Iterator[bytes]]:
+    archive: archives.Archive = room.stack.enter_context(opened)
     name = archive.data_file()
-    layers, lines = _open(stack, archive.files[name], room, reading, depth + 1)
+    layers, lines = _open(room, archive.files[name], depth + 1)
     return [kind, *layers], (_with_images(line, archive, name) for line in lines)
 
 
