@@ -27,7 +27,8 @@ export PIP_NO_INPUT := 1
 TEST_ENV := env -u REDIS_URL $$(env | sed -n 's/^\(TRAINCTL_[A-Z_]*\)=.*/-u \1/p') OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false \
 	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 PYTHONUNBUFFERED=1
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest
-# Processes that share the tests of `make test`; `make test JOBS=0` has them in one.
+# Processes that share the tests of `make test`, a half each, so that what a file sets up is seldom set up twice; with
+# `make test JOBS=0` there is one.
 JOBS ?= 2
 NO_GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),,-m "not gpu")
 
@@ -93,7 +94,7 @@ imports: setup  ## who may import whom
 	@$(BIN)/lint-imports --no-logo
 
 test: setup parts lint types  ## what CI runs: ruff, mypy and every test but the long ones
-	@$(PYTEST) -n $(JOBS) -m "not slow and not gpu" $(ARGS)
+	@$(PYTEST) -n $(JOBS) --dist worksteal -m "not slow and not gpu" $(ARGS)
 
 test-all: setup parts lint types  ## the long ones too, and those for a GPU where there is one
 	@$(PYTEST) $(NO_GPU) $(ARGS)
