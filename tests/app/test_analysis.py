@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from app.analysis import Analysis
@@ -26,7 +24,5 @@ def test_a_file_that_went_away_fails_its_dataset_with_the_reason(
     monkeypatch.setattr(type(storage), "dataset", lambda self, sha256: self.root / "gone" / sha256)
     monkeypatch.setattr("app.storage.Received.keep", lambda self, target: None)
     dataset = center.upload(rows(3, "c"))
-    until = time.monotonic() + 10
-    while dataset["state"] == "checking" and time.monotonic() < until:
-        dataset = center.get(f"/api/datasets/{dataset['id']}").json()
+    dataset = center.wait_for_dataset(dataset["id"])
     assert dataset["state"] == "failed" and dataset["error"]

@@ -26,6 +26,7 @@ from app.services import retention
 from app.storage import Storage
 from tests.app.test_trash import finished
 from tests.factories import Center, rows
+from tests.waiting import until
 
 # A database has rows of these after `finished`.
 ARTEFACTS = ["adapter"] * 4 + ["checkpoint", "dataset"]
@@ -213,9 +214,7 @@ def test_a_daily_backup_is_due_when_the_newest_is_a_day_old(center: Center, stor
     assert list(storage.backups.glob(f"{DAILY}*")) == []
     os.utime(storage.root / "token", (0, 0))
     DailyBackups(center.database, storage, center.app.state.disk).tend()
-    until = time.monotonic() + 30
-    while not list(storage.backups.glob(f"{DAILY}*")) and time.monotonic() < until:
-        time.sleep(0.05)
+    until(lambda: list(storage.backups.glob(f"{DAILY}*")))
     assert len(list(storage.backups.glob(f"{DAILY}*"))) == 1
 
 

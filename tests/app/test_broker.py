@@ -3,7 +3,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,16 +14,9 @@ import redis
 from app.broker import broker_directory, broker_url, broker_warnings, socket_path
 from app.config import Settings
 from app.processes import with_repository
+from tests.waiting import PATIENT_S, until
 
 Start = Callable[[], "subprocess.Popen[bytes]"]
-
-
-def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail("it did not happen in time")
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -100,7 +92,7 @@ def test_server_and_supervisor_end_when_standard_input_closes(start: Start, dire
     server = server_of(supervisor)
     assert supervisor.stdin is not None
     supervisor.stdin.close()
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(PATIENT_S) == 0
     assert gone(server)
 
 
@@ -116,7 +108,7 @@ def test_two_supervisors_never_share_a_directory(start: Start, directory: Path) 
     first = start()
     connect(directory).close()
     second = start()
-    assert second.wait(20) == 1
+    assert second.wait(PATIENT_S) == 1
     assert first.poll() is None
 
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from app.config import Settings
 from app.main import create_app
 from tests.factories import Center, Claim, rows
+from tests.waiting import until
 
 SIZE_MB = 16
 
@@ -54,13 +55,6 @@ def fill(filler: Path, leave: int = 0) -> None:
             except OSError:
                 continue
         file.truncate(max(0, file.tell() - leave))
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def claimed(center: Center) -> Claim:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from app.broker import NO_BROKER, POLL_S
 from app.config import Settings
 from app.launch import Greeter, Launcher, child_environment, lane_child, up, worker
 from app.processes import Child
+from tests.waiting import PATIENT_S, until
 
 # Writes its name and process id whenever it starts or ends, and takes `grace` seconds to end.
 PART = """
@@ -34,14 +34,6 @@ signal.signal(signal.SIGTERM, end)
 tell("start")
 time.sleep(600)
 """
-
-
-def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail("it did not happen in time")
-        time.sleep(0.02)
 
 
 def part(name: str, log: Path, grace: float = 0) -> Child:
@@ -91,7 +83,7 @@ def test_what_dies_is_started_again_and_nothing_else(log: Path) -> None:
     with run_launcher(SCRIPT, str(log), "0") as process:
         until(lambda: starts(log, "web") and starts(log, "lane"))
         os.kill(starts(log, "web")[0], signal.SIGKILL)
-        until(lambda: len(starts(log, "web")) == 2, 2.0)
+        until(lambda: len(starts(log, "web")) == 2)
         process.terminate()
     assert (len(starts(log, "lane")), process.returncode) == (1, 0)
 
@@ -109,7 +101,7 @@ def test_a_second_ctrl_c_ends_at_once(log: Path) -> None:
         process.send_signal(signal.SIGINT)
         until(lambda: b"Stopping" in os.read(process.stdout.fileno(), 200) if process.stdout else False)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT_S) == 0
     assert not any(psutil.pid_exists(pid) for name in ("lane", "web") for pid in starts(log, name))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from app.security import make_login_code
 from tests.conftest import Server
@@ -17,6 +17,8 @@ FLAGS = (
     "--disable-component-update --disable-sync --disable-dev-shm-usage"
 ).split()
 DESKTOP = {"width": 1440, "height": 900}
+PATIENT_MS = 30_000
+expect.set_options(timeout=PATIENT_MS)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +35,7 @@ def browser() -> Iterator[Browser]:
 def sign_in(browser: Browser, server: Server, **options: Any) -> BrowserContext:
     """A context of its own that holds the session cookie."""
     context = browser.new_context(**{"viewport": DESKTOP, **options})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENT_MS)
     context.new_page().goto(f"{server.url}/login?code={make_login_code(server.token)}")
     context.pages[0].close()
     return context

@@ -72,7 +72,7 @@ def test_a_running_job_is_stopped_from_its_page_and_keeps_a_checkpoint(
     wait_for_points(page, more_than=1)
     page.click("#job-head .btn.stop")
     page.click("#dialog >> text=Stop job")
-    expect(page.locator("#job-head .pill")).to_have_text(re.compile("Stopping|Stopped"), timeout=2000)
+    expect(page.locator("#job-head .pill")).to_have_text(re.compile("Stopping|Stopped"), timeout=MINUTES / 4)
     expect(page.locator("#job-head .pill")).to_have_text("Stopped", timeout=MINUTES)
     expect(page.locator("#job-head")).to_contain_text("Resume goes on from there")
     assert api.get(f"/api/jobs/{job}/checkpoints").json()["items"]

@@ -67,7 +67,7 @@ def test_a_stream_that_cannot_be_opened_at_first_is_tried_again(page: Page, serv
 
     page.route("**/api/events*", refuse_twice)
     page.goto(f"{server.url}/jobs/{job}")
-    expect(page.locator("#link")).to_have_text("Live", timeout=15_000)
+    expect(page.locator("#link")).to_have_text("Live")
     assert len(asked) >= 3
 
 

@@ -4,8 +4,6 @@ import random
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +13,7 @@ import pytest
 from tests.conftest import REPOSITORY, Server
 from tests.factories import jsonl, record
 from tests.system.test_inbox import kill_web
+from tests.waiting import until
 
 BODY = jsonl(*(record(f"Which number is cut at {n}?", f"It is {n}.") for n in range(3000)))
 
@@ -39,13 +38,6 @@ def send(server: Server, data: bytes) -> None:
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=20) as connection:
         connection.sendall(data)
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("how", ["put", "chunked", "form"])

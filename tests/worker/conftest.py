@@ -1,6 +1,5 @@
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,12 +53,3 @@ def fake_trainer(folder: Path, **plan: Any) -> tuple[str, ...]:
     path = folder / "plan.json"
     path.write_text(json.dumps(plan))
     return (sys.executable, str(FAKE_TRAINER), str(path))
-
-
-def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Waits for something that has to happen; fails the test when it does not."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail("it did not happen in time")
-        time.sleep(0.02)

@@ -14,7 +14,8 @@ from app.broker import NO_BROKER, broker_directory, broker_url, socket_path
 from app.config import Settings
 from app.launch import child_environment, lane_child
 from app.processes import with_repository
-from tests.worker.conftest import fake_trainer, until
+from tests.waiting import PATIENT_S, until
+from tests.worker.conftest import fake_trainer
 from tests.worker.fake_server import FakeServer
 
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]
@@ -91,7 +92,7 @@ def test_a_worker_that_is_asked_to_end_puts_its_job_back_first(
     wake(broker)
     until(lambda: steps(server) > 2)
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENT_S) == 0
     assert (server.ends[0]["outcome"], trainers(tmp_path)) == ("released", [])
     assert any(beat.get("draining") for beat in server.beats) and len(server.files) == 1
     assert server.beats[-1] == {"lane": "cpu"}, "its last word is that it leaves"
@@ -138,10 +139,10 @@ def test_a_lane_whose_broker_is_away_beats_and_claims_by_itself(
     monkeypatch.setenv("FAKE_POLL_S", "0.2")
     worker = start(steps=3)
     server.offer()
-    until(lambda: server.beats and server.ends, 20)
+    until(lambda: server.beats and server.ends)
     assert server.ends[0]["outcome"] == "succeeded"
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENT_S) == 0
 
 
 @pytest.mark.usefixtures("alone")
@@ -150,9 +151,9 @@ def test_a_lane_without_a_broker_works_by_its_clock_and_asks_for_none(
 ) -> None:
     worker = start(steps=3)
     server.offer()
-    until(lambda: server.beats and server.ends, 20)
+    until(lambda: server.beats and server.ends)
     worker.terminate()
-    assert (server.ends[0]["outcome"], worker.wait(20)) == ("succeeded", 0)
+    assert (server.ends[0]["outcome"], worker.wait(PATIENT_S)) == ("succeeded", 0)
     assert " ERROR " not in (tmp_path / "celery.log").read_text()
 
 
@@ -182,7 +183,7 @@ def test_a_worker_whose_pool_process_dies_while_the_broker_is_away_ends_to_be_st
     until(lambda: not answers(Path(broker.removeprefix("redis+socket://"))))
     [child] = psutil.Process(worker.pid).children()
     child.kill()
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENT_S) == 0
     assert trainers(tmp_path) == []
     assert f"The pool process {child.pid} died" in (tmp_path / "celery.log").read_text()
 
@@ -202,7 +203,7 @@ def test_a_job_found_by_the_lane_itself_is_put_back_too(
     server.offer()
     until(lambda: steps(server) > 2)
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENT_S) == 0
     assert (server.ends[0]["outcome"], trainers(tmp_path)) == ("released", [])
 
 

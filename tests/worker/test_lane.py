@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from app.config import Settings
-from tests.worker.conftest import fake_trainer, until
+from tests.waiting import until
+from tests.worker.conftest import fake_trainer
 from tests.worker.fake_server import FakeServer
 from worker import lane as lane_module
 from worker.lane import Lane

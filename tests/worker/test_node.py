@@ -7,7 +7,7 @@ import pytest
 
 from app.config import Settings
 from app.gpus import Gpu
-from tests.worker.conftest import until
+from tests.waiting import until
 from tests.worker.fake_server import FakeServer
 from worker import node as node_module
 from worker.node import Heart, describe_node, instance_of

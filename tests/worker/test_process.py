@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.worker.conftest import until
+from tests.waiting import PATIENT_S, until
 from worker.files import write_json
 from worker.process import PID_NAME, TrainerProcess, end_strangers
 
@@ -42,7 +42,7 @@ def test_strangers_of_this_lane_are_ended_and_no_others(tmp_path: Path) -> None:
     trainer = start(make_job_dir(tmp_path), "gpu0")
     assert end_strangers(tmp_path / "jobs", "gpu1") == []
     assert len(end_strangers(tmp_path / "jobs", "gpu0")) == 1
-    assert trainer.wait(10) == -signal.SIGKILL
+    assert trainer.wait(PATIENT_S) == -signal.SIGKILL
 
 
 def test_a_number_that_went_to_another_program_is_left_alone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.worker.conftest import until
+from tests.waiting import until
 from tests.worker.fake_server import DATA, FakeServer, sha256
 from worker import supervise as supervise_module
 from worker.messages import Claim
