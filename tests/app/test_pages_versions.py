@@ -1,10 +1,15 @@
 """The page of a dataset: kinds with words, statistics as bars, new versions by its form, and what they changed."""
 
+import html
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from app.models import Dataset
 from app.routes.pages_versions import MOST_WORDS, compare
 from app.routes.pictures import histogram, kinds, pictures
+from tests.conftest import REPOSITORY
 from tests.factories import Center, jsonl, record, rows
 
 
@@ -115,3 +120,28 @@ def test_the_exact_tokens_are_those_of_the_statistics(center: Center) -> None:
     total = center.get("/api/datasets/1/statistics").json()["tokens"]["total"]
     page = center.get("/datasets/1/_tokens").text
     assert f"<dd>{total:,}</dd>" in page and "Tokens by role" in page and "<rect" in page
+
+
+def test_every_kind_of_finding_is_shown_on_both_pages(center: Center, tmp_path: Path) -> None:
+    """All faults that are planted, and a leak: the pages of the dataset by kind, and of each record that has one."""
+    made = tmp_path / "leo.jsonl"
+    subprocess.run([sys.executable, REPOSITORY / "examples" / "make_leo_like.py", made, "--rows", "200"], check=True)
+    train = center.upload(made.read_bytes() + jsonl(record("Only here?", "yes")), "train.jsonl")["id"]
+    own = center.upload(made.read_bytes() + jsonl(record("only HERE?", "yes")), "own.jsonl")["id"]
+    for dataset in (train, own):
+        center.wait_for_dataset(dataset)
+    center.post(f"/api/datasets/{own}/compare", json={"datasets": [train]})
+    kinds = center.wait_for_dataset(own)["findings"]
+    assert len(kinds) > 12 and "leakage" in kinds
+    lines: dict[int, set[str]] = {}
+    for kind in kinds:
+        found = center.get(f"/api/datasets/{own}/findings?kind={kind}&limit=500").json()["items"]
+        page = center.get(f"/datasets/{own}?of={kind}")
+        assert page.status_code == 200 and found[0]["message"] in html.unescape(page.text)
+        for one in found[:5]:
+            lines.setdefault(one["line"], set()).add(one["message"])
+    assert center.get(f"/datasets/{own}").status_code == 200
+    for line, messages in lines.items():
+        page = center.get(f"/datasets/{own}/records/{line}")
+        assert page.status_code == 200
+        assert [one for one in messages if one not in html.unescape(page.text)] == []
