@@ -81,6 +81,7 @@ def _turns(conversation: Conversation, images_at: str | None) -> list[dict[str, 
     return [
         {"role": turn.role, "content": [_part(part, images_at, numbers) for part in turn.content]}
         | ({"tool_calls": [msgspec.to_builtins(call) for call in turn.calls]} if turn.calls else {})
+        | ({"weight": 0} if turn.is_context else {})
         for turn in conversation.turns
     ]
 

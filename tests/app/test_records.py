@@ -191,3 +191,15 @@ def test_a_search_for_what_does_not_exist_is_told(center: Center, asked: str) ->
     center.upload(rows(3))
     answer = center.get(f"/api/datasets/1/search?{asked}")
     assert (answer.status_code, answer.json()["error"]["detail"][0]["field"]) == (422, asked.split("=", maxsplit=1)[0])
+
+
+def test_an_answer_that_is_only_read_says_so(center: Center) -> None:
+    asked, read = {"role": "user", "content": "q"}, {"role": "assistant", "content": "first", "weight": 0}
+    center.upload(jsonl({"messages": [asked, read, asked, {"role": "assistant", "content": "second"}]}))
+    shown = center.get("/api/datasets/1/records/1").json()
+    assert [(one["content"][0]["text"], one.get("weight")) for one in shown["conversation"]][-3::2] == [
+        ("first", 0),
+        ("second", None),
+    ]
+    assert "".join(one["text"] for one in shown["tokens"] if one["role"] == "target").startswith("second")
+    assert center.get("/datasets/1/records/1").text.count("weight 0: read, not learned") == 1
