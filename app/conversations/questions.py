@@ -36,20 +36,34 @@ def groups_of(records: Sequence[Sequence[Asked]], frame: frozenset[str]) -> list
     exact: dict[int, int] = {}
     index = Index(frame)
     for row, record in enumerate(records):
+        keys = index.keys(record[-1])
         _join(first, row, exact.setdefault(record[-1].exact, row))
-        index.add(row, record[-1])
+        _join_near(first, row, record[-1], records, index, keys)
+        index.add(row, keys)
     for row, record in enumerate(records):
-        for asked in record:
+        for asked in record[:-1]:
             _join(first, row, exact.get(asked.exact, row))
-            tries = 0
-            for other in index.candidates(asked):
-                if _root(first, other) == _root(first, row):
-                    continue
-                if index.are_near(asked, records[other][-1]):
-                    _join(first, row, other)
-                elif (tries := tries + 1) == TRIES:
-                    break
+            _join_near(first, row, asked, records, index, index.keys(asked))
     return [_root(first, row) for row in range(len(records))]
+
+
+def _join_near(
+    first: list[int],
+    row: int,
+    asked: Asked,
+    records: Sequence[Sequence[Asked]],
+    index: Index,
+    keys: Sequence[int],
+) -> None:
+    """Join the row with those whose last question is nearly this one."""
+    tries = 0
+    for other in index.candidates(keys):
+        if _root(first, other) == _root(first, row):
+            continue
+        if index.are_near(asked, records[other][-1]):
+            _join(first, row, other)
+        elif (tries := tries + 1) == TRIES:
+            return
 
 
 def _root(first: list[int], row: int) -> int:

@@ -1,7 +1,7 @@
 """What a record asks, and which questions are nearly the same (MinHash, then by word)."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,29 +35,26 @@ class Index:
         self._frame = frame
         self._buckets: defaultdict[int, list[int]] = defaultdict(list)
 
-    def add(self, number: int, asked: Asked) -> bool:
-        """Returns whether it is kept."""
-        keys = self._keys(asked)
+    def keys(self, asked: Asked) -> list[int]:
+        """A number for each band with its value; none where the texts are too short to be compared."""
+        values = bands(asked.texts, self._frame)
+        return [value * NUM_BANDS + band for band, value in enumerate(values)] if values[0] else []
+
+    def add(self, number: int, keys: Sequence[int]) -> None:
         for key in keys:
             if len(bucket := self._buckets[key]) < MOST_OF_BUCKET:
                 bucket.append(number)
-        return bool(keys)
 
-    def candidates(self, asked: Asked) -> list[int]:
+    def candidates(self, keys: Sequence[int]) -> list[int]:
         """The numbers of those that agree in enough bands, the likeliest first."""
         agreeing: Counter[int] = Counter()
-        for key in self._keys(asked) if self._buckets else ():
+        for key in keys:
             agreeing.update(self._buckets.get(key, ()))
         return [number for number, times in agreeing.most_common() if times >= AGREEING_BANDS]
 
     def are_near(self, one: Asked, other: Asked) -> bool:
         mine, theirs = triples(one.texts, self._frame), triples(other.texts, self._frame)
         return one.images == other.images and len(mine & theirs) >= NEAR_SHARE * len(mine | theirs)
-
-    def _keys(self, asked: Asked) -> list[int]:
-        """A number for each band with its value."""
-        values = bands(asked.texts, self._frame)
-        return [value * NUM_BANDS + band for band, value in enumerate(values)] if values[0] else []
 
 
 def asked_of(path: Path, every: bool = False) -> Iterator[Asked]:

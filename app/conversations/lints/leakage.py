@@ -99,8 +99,9 @@ class Wanted:
         self._num_records += 1
         self.end = asked.end
         self._same[asked.exact].append(asked.line)
-        if not self._index.add(asked.line, asked):
+        if not (keys := self._index.keys(asked)):
             return 0
+        self._index.add(asked.line, keys)
         self._compared[asked.line] = asked
         return OF_BANDS + 2 * sum(map(len, asked.texts))
 
@@ -109,7 +110,7 @@ class Wanted:
         for line in self._same.pop(trained.exact, ()):
             self.leaks[line] = Leak(trained.line, file, is_near=False)
         tries = 0
-        for line in self._index.candidates(trained):
+        for line in self._index.candidates(self._index.keys(trained)) if self._compared else ():
             if line in self.leaks:
                 continue
             if self._index.are_near(self._compared[line], trained):
