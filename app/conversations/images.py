@@ -8,8 +8,11 @@ import binascii
 import hashlib
 import io
 import math
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -68,27 +71,41 @@ class Content:
         return data
 
 
+# What decoders meet odd bytes with; a ValueError of theirs passes as it is.
+DECODER_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    EOFError,
+    PIL.Image.DecompressionBombError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
+
+
 @lru_cache(maxsize=REMEMBERED)
 def _look(content: Content) -> tuple[int, int, tuple[str, ...]] | str:
     """(width, height, traits), or why it cannot be used; the same picture in many records is decoded once."""
     data = content.take()
     try:
         width, height = measure(data)
+        return width, height, tuple(_traits(data, width * height))
     except ValueError as error:
         return str(error)
-    return width, height, tuple(_traits(data, width * height))
 
 
 def _traits(data: bytes, num_pixels: int) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            if picture.getexif().get(ORIENTATION, 1) != 1:
-                yield "image_rotated"
-            if picture.mode in ("CMYK", "YCCK", "LAB"):
-                yield "image_converted"
-            if getattr(picture, "n_frames", 1) > 1:
-                yield "image_animated"
+    with _opened(data) as picture:
+        if picture.getexif().get(ORIENTATION, 1) != 1:
+            yield "image_rotated"
+        if picture.mode in ("CMYK", "YCCK", "LAB"):
+            yield "image_converted"
+        if getattr(picture, "n_frames", 1) > 1:
+            yield "image_animated"
     if num_pixels > ImageRules().max_pixels:
         yield "image_large"
 
@@ -122,16 +139,25 @@ def _decode_uri(source: str, field: str) -> bytes:
 
 def open_rgb(data: bytes) -> PIL.Image.Image:
     """The decoded picture in RGB, turned as its EXIF says; raises ValueError in words where that is impossible."""
+    with _opened(data) as picture:
+        return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[PIL.Image.Image]:
+    """The picture within our limit; what goes wrong with it becomes a ValueError in words."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large images; our own limit stands below
-            picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{picture.width} x {picture.height} pixels are more than {MAX_PIXELS:,}")
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise ValueError(f"{picture.width} x {picture.height} pixels are more than {MAX_PIXELS:,}")
+                yield picture
     except UnidentifiedImageError:
         raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
-    except (OSError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
+    except ValueError:
+        raise
+    except DECODER_ERRORS as error:
         raise ValueError(f"it cannot be decoded ({error})") from None
 
 

@@ -20,8 +20,8 @@ KINDS: dict[type, str] = {dict: "object", list: "list", int: "number", float: "n
 def question_groups(paths: Sequence[Path]) -> list[list[int]]:
     """For each valid record of each file a number that all records have which ask the same, in whichever file.
 
-    Two ask the same where training on one would give the other away: what one asks at last the other asks before any
-    of its answers. So a split by these numbers has no finding of kind `leakage`.
+    Two ask the same where training on one would give the other away, as the finding `leakage` has it: what one asks at
+    last the other asks before any of its answers.
     """
     by_line = attrgetter("line")
     files = [[list(one) for _, one in groupby(asked_of(path, every=True), by_line)] for path in paths]
@@ -37,7 +37,8 @@ def groups_of(records: Sequence[Sequence[Asked]], frame: frozenset[str]) -> list
     index = Index(frame)
     for row, record in enumerate(records):
         keys = index.keys(record[-1])
-        _join(first, row, exact.setdefault(record[-1].exact, row))
+        if not record[-1].is_nothing:
+            _join(first, row, exact.setdefault(record[-1].exact, row))
         _join_near(first, row, record[-1], records, index, keys)
         index.add(row, keys)
     for row, record in enumerate(records):

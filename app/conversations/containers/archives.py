@@ -22,12 +22,15 @@ PACKED_SUFFIXES = (".gz", ".zst")
 
 
 class Archive:
-    """The files of an archive, laid out in a folder under numbers; `files` has them by their names."""
+    """The files of an archive, laid out in a folder under numbers; `files` has them by their names.
+
+    Of several files under one name the last counts, as it does where an archive is unpacked.
+    """
 
     def __init__(self, folder: Path, packed_size: int) -> None:
         self._folder = folder
         self._most = most_bytes(packed_size)
-        self._total = 0
+        self._total = self._num_added = 0
         self.files: dict[str, Path] = {}
 
     def add(self, name: str, source: IO[bytes], size: int) -> None:
@@ -37,9 +40,10 @@ class Archive:
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or ":" in pure.parts[0]:
             raise Unpackable(f"The archive holds {name[:80]!r}, a name that leads out of it.")
         self._total += size
-        if self._total > self._most or len(self.files) >= MOST_FILES:
+        if self._total > self._most or self._num_added >= MOST_FILES:
             raise Unpackable(f"The archive unpacks to more than {self._most:,} bytes or {MOST_FILES:,} files.")
-        place = self._folder / str(len(self.files))
+        place = self._folder / str(self._num_added)
+        self._num_added += 1
         with place.open("wb") as target:
             shutil.copyfileobj(_Exactly(source, size), target, 1 << 20)
         self.files[str(pure)] = place

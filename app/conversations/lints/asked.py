@@ -27,6 +27,11 @@ class Asked(NamedTuple):
     texts: tuple[str, ...]
     images: tuple[int, ...]
 
+    @property
+    def is_nothing(self) -> bool:
+        """Such records ask nothing alike: their answers come first."""
+        return not self.images and not any(text.strip() for text in self.texts)
+
 
 class Index:
     """Questions under numbers, found again by nearly the same words; those too short to be compared are not kept."""

@@ -71,8 +71,13 @@ def hashes(record: Record) -> tuple[int, int, int]:
         before.update(f"{turn.role}\0{text}\0".encode())
     for image in record.conversation.images:
         before.update(image.data)
+    for tool in record.conversation.tools:
+        before.update(f"{tool}\0".encode())
     question = before.digest()
     before.update(record.texts[-1].encode())
+    for turn in record.conversation.turns:
+        if turn.role == "assistant":
+            before.update(b"read" if turn.is_context else b"learned")
     answer = digest("".join(record.texts[-1].split()).encode())
     return int.from_bytes(question, "little"), answer, int.from_bytes(before.digest(), "little")
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,8 @@ def _findings(validation: Path, leaks: dict[int, Leak]) -> Iterator[Finding]:
 
 def _leaks(trained: Sequence[Trained], validation: Path, on_share: OnShare) -> dict[int, Leak]:
     """The leaks by the lines of `validation`."""
-    frame = frame_of(asked.texts for asked in islice(asked_of(validation), FRAME_SAMPLE))
+    samples = (islice(asked_of(path), FRAME_SAMPLE) for path in (validation, *(file.path for file in trained)))
+    frame = frame_of(asked.texts for asked in chain.from_iterable(samples))
     records, size, before = asked_of(validation), max(1, validation.stat().st_size), 0
     leaks: dict[int, Leak] = {}
     while wanted := Wanted(records, frame):
@@ -98,7 +99,8 @@ class Wanted:
         """Returns about how much memory its bands take."""
         self._num_records += 1
         self.end = asked.end
-        self._same[asked.exact].append(asked.line)
+        if not asked.is_nothing:
+            self._same[asked.exact].append(asked.line)
         if not (keys := self._index.keys(asked)):
             return 0
         self._index.add(asked.line, keys)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from app.conversations.lints.columns import scratch
 from app.conversations.lints.comparison import Comparison, Judge, Seen, nothing
 from app.conversations.lints.near_duplicate import AGREEING_BANDS, NUM_BANDS, agreeing, are_near
+from app.conversations.lints.record import Record
 
 # Full comparisons of a record with others that turn out not to be near; enough where buckets are small.
 TRIES = 3
@@ -35,7 +36,8 @@ def _near_rows(files: Comparison) -> Sequence[int]:
             continue
         if agreeing(values, row, other) < AGREEING_BANDS:
             continue
-        if are_near(files.record(row).texts, files.record(other).texts, files.frame):
+        one, earlier = files.record(row), files.record(other)
+        if _have_same_images(one, earlier) and are_near(one.texts, earlier.texts, files.frame):
             near[row] = other + 1
         else:
             tries[row] += 1
@@ -61,6 +63,10 @@ def _candidates(values: Sequence[int], num_rows: int) -> Iterator[tuple[int, int
                     newest[value] = row
                 else:
                     first[value] = row
+
+
+def _have_same_images(one: Record, other: Record) -> bool:
+    return [image.data for image in one.conversation.images] == [image.data for image in other.conversation.images]
 
 
 def _is_told_otherwise(files: Comparison, row: int) -> bool:

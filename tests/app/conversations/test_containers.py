@@ -136,6 +136,27 @@ def test_images_beside_the_records_are_found_by_their_paths(tmp_path: Path, data
     assert isinstance(bad, Rejected) and (bad.kind, bad.field) == ("image_missing", "images[0]")
 
 
+def test_of_two_files_of_one_name_the_last_counts_and_no_other_is_touched(
+    tmp_path: Path, data_uri: Callable[..., str]
+) -> None:
+    records = jsonl(record("<image>", "a") | {"images": ["a.png"]}, record("<image>", "b") | {"images": ["b.png"]})
+    members = [
+        ("d.jsonl", records),
+        ("a.png", zip_bytes(data_uri(40))),
+        ("a.png", zip_bytes(data_uri(50))),
+        ("b.png", zip_bytes(data_uri(60))),
+    ]
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    found = unpacked(tmp_path, packed.getvalue())
+    widths = [one.images[0].width for one in found[1] if isinstance(one, Conversation)]
+    assert widths == [50, 60]
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("../img/a.png", None), ("../../img/a.png", "image_missing"), ("/img/a.png", "image_missing")]
 )

@@ -1,7 +1,7 @@
 """Each lint on records that have its fault, and on ones that only look like it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,26 @@ LONG = " ".join(f"word{n} of the {n * 7} long question" for n in range(20))
 def test_a_few_changed_characters_make_a_near_duplicate(tmp_path: Path) -> None:
     near = found(tmp_path, record(LONG, "yes"), record("other", "no"), record(LONG.replace("word3", "w0rd3"), "yes"))
     assert [(one.kind, one.line, one.other_line) for one in near] == [("near_duplicate", 3, 1)]
+
+
+def test_another_picture_makes_no_near_duplicate(tmp_path: Path, data_uri: Callable[..., str]) -> None:
+    pictures = [data_uri(64, 32 + 8 * number) for number in range(3)]
+    rows = [record(f"{LONG} <image> {number}", "yes") | {"images": [uri]} for number, uri in enumerate(pictures)]
+    assert found(tmp_path, *rows) == []
+    assert kinds(found(tmp_path, *rows, record(f"{LONG} <image> 9", "yes") | {"images": pictures[:1]})) == [
+        ("near_duplicate", 4)
+    ]
+
+
+def test_other_tools_or_another_weight_make_another_example(tmp_path: Path) -> None:
+    one, two = ({"type": "function", "function": {"name": name}} for name in ("search", "send"))
+    rows = [record("q", "a") | {"tools": [one]}, record("q", "a") | {"tools": [two]}, record("q", "a")]
+    assert found(tmp_path, *rows, record("q", "b") | {"tools": []}) != []
+    assert found(tmp_path, *rows) == []
+    turns = [*record("p", "x")["messages"], *record("q", "a")["messages"]]
+    read = [turns[0], turns[1] | {"weight": 0}, *turns[2:]]
+    assert found(tmp_path, {"messages": turns}, {"messages": read}) == []
+    assert kinds(found(tmp_path, {"messages": read}, {"messages": read})) == [("exact_duplicate", 2)]
 
 
 def test_another_answer_to_nearly_the_same_question_is_no_near_duplicate(tmp_path: Path) -> None:

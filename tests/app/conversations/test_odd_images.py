@@ -2,6 +2,8 @@
 
 import base64
 import io
+import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import pytest
 from app.conversations import images
 from app.conversations.inspection import inspect
 from app.conversations.part import Options
+from app.conversations.records import Rejected
 from tests.factories import jsonl
+
+SEVERAL = ("GIF", "TIFF", "WEBP", "PNG")  # forms with several pictures in a file
 
 
 def picture(form: str, mode: str = "RGB", size: tuple[int, int] = (64, 32), **saved: Any) -> bytes:
@@ -82,3 +87,38 @@ def test_the_same_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.Mo
     _, totals = seen(tmp_path, *rows)
     assert (len(decoded), totals["images"]) == (2, 18)
     assert totals["image_tokens"] == 18 * images.ImageRules().num_tokens(70, 40)
+
+
+def with_a_broken_page() -> bytes:
+    """A TIFF whose second page tells nothing of itself."""
+    data = bytearray(picture("TIFF", save_all=True, append_images=[PIL.Image.new("RGB", (8, 8))]))
+    first = int.from_bytes(data[4:8], "little")
+    behind = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    second = int.from_bytes(data[behind : behind + 4], "little")
+    data[second : second + 2] = b"\0\0"
+    return bytes(data)
+
+
+def test_a_later_page_that_is_broken_is_a_finding() -> None:
+    with pytest.raises(Rejected, match="cannot be decoded"):
+        images.read_image(item(with_a_broken_page()), "image")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_picture_with_odd_bytes_is_read_or_rejected(form: str) -> None:
+    numbers = random.Random(form)
+    more: dict[str, Any] = (
+        {"save_all": True, "append_images": [PIL.Image.new("RGB", (64, 32))]} if form in SEVERAL else {}
+    )
+    whole = picture(form, **more)
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(numbers.randrange(1, 6)):
+            at = numbers.randrange(min(len(data), numbers.choice((64, 300, len(data)))))
+            data[at : at + numbers.choice((1, 1, 4))] = numbers.randbytes(numbers.choice((0, 1, 1, 4)))
+        with suppress(Rejected):
+            images.read_image(item(bytes(data)), "image")
+
+
+def item(data: bytes) -> dict[str, Any]:
+    return {"image": f"data:image/png;base64,{base64.b64encode(data).decode()}"}

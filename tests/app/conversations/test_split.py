@@ -97,6 +97,24 @@ def test_a_question_within_another_conversation_and_one_under_another_system_pro
     assert question_groups([path]) == [[0, 1, 0, 0]]
 
 
+def test_records_that_ask_nothing_are_not_alike(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(jsonl(*({"messages": [{"role": "assistant", "content": f"Poem {n}"}]} for n in range(5))))
+    assert question_groups([path]) == [[0, 1, 2, 3, 4]]
+    assert list(leakage.find([leakage.Trained(path)], path)) == []
+
+
+def test_what_all_questions_share_makes_no_leak_of_a_small_validation(tmp_path: Path) -> None:
+    instruction = " ".join(f"rule{number}" for number in range(150))
+    numbers = random.Random(3)
+    texts = [f"{instruction} {' '.join(str(numbers.random()) for _ in range(14))}" for _ in range(60)]
+    train, validation = tmp_path / "train.jsonl", tmp_path / "validation.jsonl"
+    train.write_bytes(jsonl(*(record(text, "a") for text in texts[:50])))
+    validation.write_bytes(jsonl(*(record(text, "a") for text in texts[50:])))
+    assert list(leakage.find([leakage.Trained(train)], validation)) == []
+    assert len(set(question_groups([train])[0])) == 50
+
+
 def test_a_split_by_questions_has_no_leak(tmp_path: Path) -> None:
     rng = random.Random(42)
     words = [f"w{number}" for number in range(400)]
