@@ -29,7 +29,8 @@ class Analysis:
     def __init__(self, database: Database, storage: Storage, models: BaseModels) -> None:
         self._database, self._storage, self._models = database, storage, models
         self._waiting: asyncio.Queue[int] = asyncio.Queue()
-        self._finished: dict[int, asyncio.Event] = {}
+        self._finished: dict[int, asyncio.Event] = {}  # of those that wait, and of the one that is checked
+        self._queued: set[int] = set()
         self._child: Process | None = None
         self._current: int | None = None
         self._stopped: set[int] = set()
@@ -46,8 +47,11 @@ class Analysis:
             return [one.id for one in datasets.being_checked(session) if one.id is not None]
 
     def add(self, dataset_id: int) -> None:
-        self._finished[dataset_id] = asyncio.Event()
-        self._waiting.put_nowait(dataset_id)
+        self._stopped.discard(dataset_id)
+        if dataset_id not in self._queued:
+            self._queued.add(dataset_id)
+            self._finished[dataset_id] = asyncio.Event()
+            self._waiting.put_nowait(dataset_id)
 
     def add_from_thread(self, dataset_id: int) -> None:
         """The same from a thread of the pool."""
@@ -64,12 +68,15 @@ class Analysis:
     async def cancel(self, dataset_id: int) -> None:
         """Stop the check of a dataset that is being checked or waits for it; raises `Conflict` for any other."""
         if finished := self._finished.get(dataset_id):
+            self._stopped.add(dataset_id)
             if self._current == dataset_id:
-                self._stopped.add(dataset_id)
                 await self._end_child()
                 await finished.wait()
-            else:
+            try:
                 await to_thread.run_sync(self._fail, dataset_id, STOPPED)
+            except Exception:
+                self.add(dataset_id)  # it could not be written down, so the check goes on
+                raise
         await to_thread.run_sync(self._require_stopped, dataset_id)
 
     def _require_stopped(self, dataset_id: int) -> None:
@@ -87,13 +94,17 @@ class Analysis:
     async def _work(self) -> None:
         while True:
             self._current = dataset_id = await self._waiting.get()
+            self._queued.discard(dataset_id)
+            finished = self._finished[dataset_id]
             try:
-                while not await self._try(dataset_id):
+                while not await self._try(dataset_id) and dataset_id not in self._stopped:
                     await asyncio.sleep(RETRY_S)
             finally:
                 self._current = None
-                self._stopped.discard(dataset_id)
-                self._finished.pop(dataset_id, asyncio.Event()).set()
+                if self._finished[dataset_id] is finished:  # it was not asked for again meanwhile
+                    del self._finished[dataset_id]
+                    self._stopped.discard(dataset_id)
+                finished.set()
 
     async def _try(self, dataset_id: int) -> bool:
         """Check it; false while the disk is full, when the same check is made again a little later."""
@@ -163,9 +174,11 @@ class Analysis:
             return [*places, json.dumps(dataset.reading or {}), json.dumps(trained)]
 
     def _take(self, dataset_id: int, report: dict[str, Any]) -> bool:
-        """Store what the child says; true once it said all."""
+        """Store what the child says; true once it said all, or nobody wants to hear it any more."""
         with self._database.write() as session:
             dataset = datasets.get(session, dataset_id)
+            if dataset.state != "checking":
+                return True
             if report.get("done"):
                 datasets.judge(session, dataset, report)
                 estimates.renew(session, self._models, dataset)
@@ -182,5 +195,8 @@ class Analysis:
             return False
 
     def _fail(self, dataset_id: int, message: str) -> None:
+        """For a check that is under way or waits; one that ended by itself stays as it is."""
         with self._database.write() as session:
-            datasets.fail(session, datasets.get(session, dataset_id), message)
+            dataset = datasets.get(session, dataset_id)
+            if dataset.state == "checking":
+                datasets.fail(session, dataset, message)

@@ -98,12 +98,15 @@ def _put(part: Path, target: Path) -> None:
         part.rename(target)
     else:
         unnamed = target.with_name(f".{target.name}.tmp")
-        with os.fdopen(os.open(unnamed, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600), "wb") as file:
-            with tarfile.open(fileobj=file, mode="w") as archive:
-                archive.add(part, arcname=".")
-            file.flush()
-            os.fsync(file.fileno())
-        unnamed.rename(target)
+        try:
+            with os.fdopen(os.open(unnamed, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600), "wb") as file:
+                with tarfile.open(fileobj=file, mode="w") as archive:
+                    archive.add(part, arcname=".")
+                file.flush()
+                os.fsync(file.fileno())
+            unnamed.rename(target)
+        finally:
+            unnamed.unlink(missing_ok=True)
     sync_folder(target.parent)
 
 

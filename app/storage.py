@@ -3,7 +3,8 @@
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
@@ -14,6 +15,7 @@ from app.errors import NotFound, TooLarge, WrongInput
 
 CHUNK = 1 << 20
 PART = ".part-"
+UNFINISHED_BACKUP_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,15 @@ class Storage:
         self.root.chmod(0o700)
         for folder in (self.backups, self.incoming, self.jobs):
             folder.mkdir(exist_ok=True, mode=0o700)
-        for left in (*self.incoming.glob(f"{PART}*"), *self.root.glob(f"datasets/*/{PART}*")):
+        for left in (*self.incoming.glob(f"{PART}*"), *self.root.glob(f"datasets/*/{PART}*"), *self._old_backups()):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    def _old_backups(self) -> Iterator[Path]:
+        """What backups left that were cut off; one that is being made by a command now is younger."""
+        oldest = time.time() - UNFINISHED_BACKUP_S
+        for left in (*self.backups.glob(".*.part"), *self.backups.glob(".*.tmp")):
+            if left.stat().st_mtime < oldest:
+                yield left
 
     def dataset(self, sha256: str) -> Path:
         """The bytes as they came."""

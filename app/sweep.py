@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, delete
 
@@ -33,6 +33,7 @@ class Sweeper:
         self._stopping = False
         self._tidied_at = 0.0
         self._looked_at = (time.time(), time.monotonic())
+        self._began_at = (utc_now(), time.monotonic())
         self._failed = False
         self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
 
@@ -68,15 +69,14 @@ class Sweeper:
                 attempts.extend_leases(session, self._lease_s)
             else:
                 attempts.reap(session)
-            limits.stop_overlong(session)
-            if time.monotonic() - self._tidied_at > TIDY_S:
-                self._tidied_at = time.monotonic()
-                self._tidy(session)
+            limits.stop_overlong(session, self._surely_now())
         self._failed = False
         if was_full:
             self._disk.was_full = False
         for queue in self._queues_to_wake():
-            self._waker.wake(queue)
+            if not self._waker.wake(queue):
+                break
+        self._tidy()
         self._backups.tend()
 
     def _time_was_lost(self) -> bool:
@@ -90,12 +90,35 @@ class Sweeper:
         was_set = abs(self._looked_at[0] - wall - passed)
         return max(passed - self._pause_s, was_set) > self._lease_s / 2
 
-    def _tidy(self, session: Session) -> None:
-        events.prune(session, utc_now() - KEEP_EVENTS)
-        retention.apply(session)
-        checkpoints.remove_retired(session, self._storage)
-        purge.expired(session, self._storage, timedelta(days=retention.read(session).trash_days))
+    def _surely_now(self) -> datetime:
+        """The earlier of two clocks, lest one that was set ahead, or a machine that slept, ends what has time left."""
+        wall, steady = self._began_at
+        return min(utc_now(), wall + timedelta(seconds=time.monotonic() - steady))
+
+    def _tidy(self) -> None:
+        """What fails here is tried again at the next turn of tidying, and holds nothing else up."""
+        if time.monotonic() - self._tidied_at <= TIDY_S:
+            return
+        self._tidied_at = time.monotonic()
+        for part in (self._tidy_rows, self._tidy_checkpoints, self._tidy_trash):
+            try:
+                with self._database.write() as session:
+                    part(session)
+            except Exception:
+                logger.exception("What is past keeping could not be cleared away")
+
+    def _tidy_rows(self, session: Session) -> None:
+        events.prune(session, self._surely_now() - KEEP_EVENTS)
         session.exec(delete(Nonce).where(col(Nonce.expires_at) < time.time()))
+
+    def _tidy_checkpoints(self, session: Session) -> None:
+        retention.apply(session)
+        checkpoints.remove_unfinished(session, self._storage, self._surely_now())
+        checkpoints.remove_retired(session, self._storage)
+
+    def _tidy_trash(self, session: Session) -> None:
+        keep = timedelta(days=retention.read(session).trash_days)
+        purge.expired(session, self._storage, keep, self._surely_now())
 
     def _queues_to_wake(self) -> list[str]:
         with self._database.read() as session:

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple
 
+from app.children import output_of
 from app.errors import Conflict
 
 MOST_KEPT = 200
@@ -48,16 +47,8 @@ class TokenCounts:
 
     async def _count(self, key: Key) -> Counted:
         async with self._one:
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "app.count_tokens", *key[:3]), stdin=DEVNULL, stdout=PIPE
-            )
-            try:
-                told, _ = await child.communicate()
-            finally:
-                if child.returncode is None:
-                    child.kill()
-                    await child.wait()
-        if child.returncode:
+            told = await output_of("-m", "app.count_tokens", *key[:3])
+        if told is None:
             raise Conflict("The tokens could not be counted; the log has the reason.")
         counted: Counted = json.loads(told)
         return counted

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from worker.files import read_json, write_json
@@ -53,17 +54,30 @@ def close_job(jobs_dir: Path, job_id: int, attempt: int) -> None:
 
 
 def prune(jobs_dir: Path) -> None:
-    """Keeps the newest ended attempts, and drops those that nobody came back to for a week."""
-    found = sorted(jobs_dir.glob("*/attempt-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    """Keeps the newest ended attempts, and drops those that nobody came back to for a week.
+
+    The lanes of a machine do so at the same time: what one of them drops is gone for the others.
+    """
+    found = sorted(jobs_dir.glob("*/attempt-*"), key=_changed_at, reverse=True)
     ended = [path for path in found if not (path / CLAIM_NAME).exists()]
     oldest = time.time() - FORGOTTEN_S
-    forgotten = [path for path in found if path.stat().st_mtime < oldest and _quiet_since(path, oldest)]
+    forgotten = [path for path in found if _changed_at(path) < oldest and _quiet_since(path, oldest)]
     for path in {*ended[KEPT_ATTEMPTS:], *forgotten}:
         shutil.rmtree(path, ignore_errors=True)
-        if not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        with suppress(OSError):
+            path.parent.rmdir()  # stays where it holds another
 
 
 def _quiet_since(job_dir: Path, moment: float) -> bool:
     # A job of many days touches its event file, not its directory.
-    return all(file.stat().st_mtime < moment for file in job_dir.iterdir())
+    with suppress(FileNotFoundError):
+        return all(_changed_at(file) < moment for file in job_dir.iterdir())
+    return False
+
+
+def _changed_at(path: Path) -> float:
+    """In seconds since 1970; now for what is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

@@ -49,7 +49,10 @@ class Lane:
         self._jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         for pid in end_strangers(self._jobs_dir, self._settings.lane):
             log.warning("Ended trainer %s, which an earlier worker of this lane left behind.", pid)
-        prune(self._jobs_dir)
+        try:
+            prune(self._jobs_dir)
+        except OSError as error:
+            log.warning("What earlier jobs left could not be cleared away: %s", error)
         # The thread lives as long as the process: trainers that it starts die with the thread that started them.
         threading.Thread(target=self._poll, name="poll", daemon=True).start()
 

@@ -57,8 +57,13 @@ class TrainerProcess:
                 start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
-        started = psutil.Process(self._process.pid).create_time()
-        write_json(job_dir / PID_NAME, {"pid": self._process.pid, "started": started, "lane": lane})
+        try:
+            started = psutil.Process(self._process.pid).create_time()
+            write_json(job_dir / PID_NAME, {"pid": self._process.pid, "started": started, "lane": lane})
+        except BaseException:
+            # Nobody would find it: on a full disk it would hold the GPU beside the next job.
+            self.kill()
+            raise
 
     def wait(self, seconds: float) -> int | None:
         """The exit code, negative for a signal; None when it still runs after that time."""

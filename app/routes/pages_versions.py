@@ -1,6 +1,5 @@
 """Versions of a dataset on its page: made by the form, and what one changed word by word."""
 
-import json
 import re
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
@@ -8,13 +7,14 @@ from typing import Literal, NamedTuple
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from app import versioning
 from app.db import DatabaseDep
 from app.errors import wrong_field
 from app.routes import pages_data as data
-from app.routes import versions as rest
 from app.routes.params import Cursor, StorageDep
 from app.services import datasets, versions
 from app.templating import render
+from app.versioning import NewVersion
 
 router = APIRouter(prefix="/datasets", include_in_schema=False)
 
@@ -32,9 +32,7 @@ class Piece(NamedTuple):
 
 
 @router.post("/{dataset_id}/versions")
-async def make_version(
-    request: Request, database: DatabaseDep, storage: StorageDep, dataset_id: int
-) -> RedirectResponse:
+async def make_version(request: Request, dataset_id: int) -> RedirectResponse:
     """What the form chose for each kind: keep, exclude or repair."""
     async with request.form() as sent:
         chosen = {name.removeprefix(PREFIX): value for name, value in sent.items() if name.startswith(PREFIX)}
@@ -42,9 +40,8 @@ async def make_version(
     exclude, repair = ([kind for kind, what in chosen.items() if what == wanted] for wanted in ("exclude", "repair"))
     if not exclude and not repair:
         raise wrong_field("exclude", "choose Exclude or Repair for at least one kind of finding")
-    new = rest.NewVersion(exclude=exclude, repair=repair, name=name)
-    answer = await rest.make_version(request, database, storage, dataset_id, new)
-    return RedirectResponse(f"/datasets/{json.loads(bytes(answer.body))['id']}", 303)
+    made = await versioning.begin(request.app.state, dataset_id, NewVersion(exclude=exclude, repair=repair, name=name))
+    return RedirectResponse(f"/datasets/{made.id}", 303)
 
 
 @router.get("/{dataset_id}/diff")

@@ -30,16 +30,18 @@ SET_ASIDE = ("cancelled", "paused", "released")
 NODE_SILENT_S = 3.0
 
 
-def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) -> dict[str, Any] | None:
-    """Give the lane the best job it can train, or None. A job the lane still held is taken from it first.
-
-    A worker that did not hear the answer asks again with the same `key` and is given the same claim.
-    """
+def claimed_before(session: Session, lane: Lane, lease_s: float, key: str | None) -> dict[str, Any] | None:
+    """The claim that a worker made with this key and did not hear of; any other job of the lane is taken from it."""
     for held in list(session.exec(select(Job).where(Job.lane_id == lane.id, col(Job.state).in_(HELD)))):
         attempt = _newest_attempt(session, held)
         if key is not None and attempt.claim_key == key:
             return claim_view.of(session, held, control.newest_checkpoint(session, held), lease_s)
         lose(session, held, "worker_restarted", "Its worker was started again while it held the job.")
+    return None
+
+
+def claim(session: Session, lane: Lane, lease_s: float, key: str | None = None) -> dict[str, Any] | None:
+    """Give a lane that holds no job the best one it can train, or None."""
     job = waiting.first_for(session, lane) if opening.is_open(session) else None
     lane.idle = job is None
     lane.last_seen_at = utc_now()

@@ -1,10 +1,11 @@
 """Checkpoints and the files of an attempt: announced by an event, counted once every file is here with its hash."""
 
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, and_, col, delete, select
 
 from app.errors import NotFound, WrongInput
 from app.hub import iso
@@ -12,6 +13,7 @@ from app.models import Attempt, Checkpoint, Job, StoredFile
 from app.services import events
 from app.storage import Received, Storage, inside
 
+GIVEN_UP = timedelta(hours=1)
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -127,18 +129,37 @@ def remove_retired(session: Session, storage: Storage) -> int:
     retired = select(Checkpoint).where(col(Checkpoint.retired).is_(True), col(Checkpoint.complete).is_(True))
     count = 0
     for checkpoint in session.exec(retired):
-        storage.remove_folder(inside(storage.attempt(checkpoint.job_id, checkpoint.attempt), checkpoint.path))
-        checkpoint.complete = False
-        session.add(checkpoint)
-        gone = select(StoredFile).where(
-            StoredFile.job_id == checkpoint.job_id,
-            StoredFile.attempt == checkpoint.attempt,
-            col(StoredFile.path).startswith(checkpoint.path + "/"),
-        )
-        for row in session.exec(gone):
-            session.delete(row)
+        _remove_files(session, storage, checkpoint)
         count += 1
     return count
+
+
+def remove_unfinished(session: Session, storage: Storage, now: datetime) -> int:
+    """The same for checkpoints that an attempt began to send and, since it has ended, will not send whole."""
+    query = (
+        select(Checkpoint)
+        .join(Attempt, and_(col(Attempt.job_id) == Checkpoint.job_id, col(Attempt.number) == Checkpoint.attempt))
+        .where(col(Checkpoint.complete).is_(False), col(Checkpoint.retired).is_(False))
+        .where(col(Attempt.ended_at) < now - GIVEN_UP)
+    )
+    count = 0
+    for checkpoint in session.exec(query):
+        checkpoint.retired = True
+        _remove_files(session, storage, checkpoint)
+        count += 1
+    return count
+
+
+def _remove_files(session: Session, storage: Storage, checkpoint: Checkpoint) -> None:
+    storage.remove_folder(inside(storage.attempt(checkpoint.job_id, checkpoint.attempt), checkpoint.path))
+    checkpoint.complete = False
+    session.add(checkpoint)
+    gone = delete(StoredFile).where(
+        col(StoredFile.job_id) == checkpoint.job_id,
+        col(StoredFile.attempt) == checkpoint.attempt,
+        col(StoredFile.path).startswith(checkpoint.path + "/"),
+    )
+    session.exec(gone)
 
 
 def stored_path(session: Session, storage: Storage, job_id: int, attempt: int, path: str) -> Path:

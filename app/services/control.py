@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.errors import Conflict
-from app.models import HELD, PRIORITIES, Adapter, Checkpoint, Dataset, History, Job, JobState
+from app.models import HELD, PRIORITIES, Adapter, Checkpoint, History, Job, JobState
 from app.schemas import read_config
 from app.services import events, jobs, places, waiting
 from app.services.needs import Needs
@@ -135,7 +135,7 @@ def retry(session: Session, job: Job, who: str) -> None:
 def _queue_again(session: Session, job: Job, message: str) -> None:
     refuse_trashed(job)
     for dataset_id in waiting.dataset_ids(job):
-        refuse_trashed(session.get(Dataset, dataset_id))
+        jobs.usable_dataset(session, dataset_id)
     if job.from_adapter_id is not None:
         parent = session.get(Adapter, job.from_adapter_id)
         if parent is None:

@@ -3,9 +3,9 @@
 from sqlalchemy import func
 from sqlmodel import Session, select
 
-from app.models import Adapter, Dataset, Job, Mark
+from app.models import Adapter, Dataset, Job, Lane, Mark, Node
 
-Numbered = Adapter | Dataset | Job
+Numbered = Adapter | Dataset | Job | Lane | Node
 
 
 def fresh(session: Session, table: type[Numbered]) -> int:

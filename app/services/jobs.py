@@ -63,7 +63,8 @@ def _unknown_datasets(session: Session, body: dict[str, Any]) -> list[dict[str, 
         named[f"datasets.{place}.id"] = one.get("id") if isinstance(one, dict) else None
     if isinstance(config, dict):
         named["config.validation_dataset_id"] = config.get("validation_dataset_id")
-    ids = {field: int(str(value)) for field, value in named.items() if str(value).isascii() and str(value).isdigit()}
+    texts = {field: str(value) for field, value in named.items()}
+    ids = {field: int(text[:20]) for field, text in texts.items() if text.isascii() and text.isdigit()}
     absent = {field: value for field, value in ids.items() if value > 2**53 or session.get(Dataset, value) is None}
     return [{"field": field, "message": f"there is no dataset {value}"} for field, value in absent.items()]
 
@@ -112,18 +113,19 @@ def _printable(name: str) -> str:
 def checked(session: Session, new: NewJob, config: TrainingConfig) -> TrainingConfig:
     """The configuration as the job will have it, once all that the job names is there and can be used."""
     for dataset_id in new.dataset_ids:
-        _usable_dataset(session, dataset_id)
+        usable_dataset(session, dataset_id)
     for one in new.depends_on:
         if (other := get(session, one)).state in (JobState.FAILED, JobState.CANCELLED):
             raise Conflict(f"Job {one} is {other.state}, so nothing can wait for it: resume or retry it first.")
     if new.from_adapter is not None:
         config = parents.take_up(session, new.from_adapter, new.model, new.config, config)
     if config.validation_dataset_id is not None:
-        _usable_dataset(session, config.validation_dataset_id)
+        usable_dataset(session, config.validation_dataset_id)
     return config
 
 
-def _usable_dataset(session: Session, dataset_id: int) -> Dataset:
+def usable_dataset(session: Session, dataset_id: int) -> Dataset:
+    """A dataset that a job may wait for or train on; raises `Conflict` for any other."""
     dataset = session.get(Dataset, dataset_id)
     if dataset is None:
         raise NotFound(f"There is no dataset {dataset_id}.")

@@ -5,29 +5,27 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.columns import utc_now
 from app.models import HELD, Attempt, History, Job, JobState
 from app.services import control, events, jobs
 
 WHO = "control center"
 
 
-def stop_overlong(session: Session) -> None:
+def stop_overlong(session: Session, now: datetime) -> None:
     """Ask jobs that are over their maximum to save and stop; one that went back to the queue ends there."""
     live = col(Job.state).in_([*HELD, JobState.QUEUED])
     limited = session.exec(select(Job).where(live, col(Job.max_duration_s).is_not(None), Job.attempt > 0))
     for job in list(limited):
-        if job.asked is None and worked_s(session, job) > (job.max_duration_s or 0):
+        if job.asked is None and worked_s(session, job, now) > (job.max_duration_s or 0):
             _stop(session, job)
 
 
-def worked_s(session: Session, job: Job) -> float:
+def worked_s(session: Session, job: Job, now: datetime) -> float:
     """Seconds since a person last let it start anew."""
     query = select(Attempt.started_at, Attempt.ended_at).where(Attempt.job_id == job.id)
     since = _counted_from(session, job)
     if since is not None:
         query = query.where(col(Attempt.started_at) >= since)
-    now = utc_now()
     return sum(((end or now) - start).total_seconds() for start, end in session.exec(query))
 
 

@@ -12,7 +12,7 @@ from app.db import announce_work
 from app.errors import Conflict, NotFound
 from app.hub import iso
 from app.models import HELD, Attempt, Job, Lane, Node
-from app.services import attempts, clocks, events, guardian, opening, waiting
+from app.services import attempts, clocks, events, guardian, ids, opening, waiting
 from app.services.needs import is_silent
 from app.services.registration import NewLane, NewNode
 from app.versions import OWN, PACKAGE
@@ -40,7 +40,8 @@ def register(
     A job that such a lane still holds is taken by its next claim.
     """
     _check_version(new.name, new.versions)
-    node = session.exec(select(Node).where(Node.name == new.name)).first() or Node(name=new.name)
+    node = session.exec(select(Node).where(Node.name == new.name)).first()
+    node = node or Node(id=ids.fresh(session, Node), name=new.name)
     _check_name(session, node, new)
     node.instance = new.instance or node.instance
     node.versions, node.last_seen_at, node.left_at = new.versions, utc_now(), None
@@ -75,11 +76,12 @@ def _check_name(session: Session, node: Node, new: NewNode) -> None:
 def _register_lane(session: Session, node: Node, new: NewLane) -> Lane:
     assert node.id is not None
     lane = session.exec(select(Lane).where(Lane.node_id == node.id, Lane.name == new.name)).first()
-    lane = lane or Lane(node_id=node.id, name=new.name)
+    is_new = lane is None
+    lane = lane or Lane(id=ids.fresh(session, Lane), node_id=node.id, name=new.name)
     lane.kind, lane.labels = new.kind, new.labels
     lane.gpus = [one.model_dump() for one in new.gpus]
     lane.draining, lane.last_seen_at, lane.left_at = node.drain_asked, utc_now(), None
-    lane.idle = lane.id is None or held_job_id(session, lane) is None
+    lane.idle = is_new or held_job_id(session, lane) is None
     session.add(lane)
     session.flush()
     return lane
@@ -161,9 +163,12 @@ def forget(session: Session, node: Node) -> None:
             raise Conflict(f"{node.name} is online: stop its worker first.")
         if (job_id := held_job_id(session, lane)) is not None:
             raise Conflict(f"{node.name} still holds job {job_id}; it is taken back when its lease ends.")
-    ids = [lane.id for lane in lanes]
     for table in (Job, Attempt):
-        session.exec(update(table).where(col(table.lane_id).in_(ids)).values(lane_id=None))
+        session.exec(update(table).where(col(table.lane_id).in_([lane.id for lane in lanes])).values(lane_id=None))
+    # Its worker may come back and still call itself by these numbers.
+    ids.retire(session, node)
+    for lane in lanes:
+        ids.retire(session, lane)
     session.delete(node)
     session.flush()
     events.record(session, "node", {"node": node.name, "id": node.id, "lanes": [], "removed": True})
@@ -200,9 +205,11 @@ def claim(session: Session, node_id: int, name: str, lease_s: float, key: str | 
     lane = get_lane(session, node_id, name)
     node = get(session, node_id)
     _check_version(node.name, node.versions)
+    if (again := attempts.claimed_before(session, lane, lease_s, key)) is not None:
+        return again
     if lane.draining:
         # Idle all the same: it is woken once nobody drains it any more.
-        lane.idle = held_job_id(session, lane) is None
+        lane.idle = True
         session.add(lane)
         return None
     return attempts.claim(session, lane, lease_s, key)

@@ -1,11 +1,11 @@
 """Out of the trash for good: files first, then rows, so that a purge that broke off is simply done again."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, delete, or_, select, update
 
 from app.columns import utc_now
-from app.models import Adapter, Checkpoint, Dataset, Event, Finding, Job, Metric, StoredFile
+from app.models import Adapter, Attempt, Checkpoint, Dataset, Event, Finding, Job, Metric, Rollup, StoredFile
 from app.services import ids, trash
 from app.services.adapters import FOLDER
 from app.services.trashed import GONE, Thing
@@ -16,9 +16,10 @@ ORDER = (Adapter, Checkpoint, Job, Dataset)
 DELETED = "It was deleted; add the same file again to use it."
 
 
-def expired(session: Session, storage: Storage, keep: timedelta) -> int:
+def expired(session: Session, storage: Storage, keep: timedelta, now: datetime | None = None) -> int:
     """Delete what has lain in the trash for longer than `keep`; how many things went."""
-    old = [thing for _, thing in trash.contents(session) if (thing.trashed_at or GONE) <= utc_now() - keep]
+    last = (now or utc_now()) - keep
+    old = [thing for _, thing in trash.contents(session) if (thing.trashed_at or GONE) <= last]
     for thing in sorted(old, key=lambda thing: ORDER.index(type(thing))):
         _delete(session, storage, thing)
         session.flush()
@@ -47,6 +48,8 @@ def _delete_dataset(session: Session, storage: Storage, dataset: Dataset) -> Non
         ids.retire(session, dataset)
         session.delete(dataset)
         return
+    # Sent again, it is what it holds, not what once was done to another.
+    dataset.made = None
     dataset.state, dataset.error, dataset.trashed_at = "failed", DELETED, GONE
     session.add(dataset)
 
@@ -94,8 +97,9 @@ def _delete_job(session: Session, storage: Storage, job: Job) -> None:
     session.exec(delete(Checkpoint).where(col(Checkpoint.job_id) == job.id))
     other = or_(col(StoredFile.attempt) != adapter.attempt, ~col(StoredFile.path).startswith(FOLDER + "/"))
     session.exec(delete(StoredFile).where(col(StoredFile.job_id) == job.id, other))
-    for table in (Metric, Event):
+    for table in (Metric, Rollup, Event):
         session.exec(delete(table).where(col(table.job_id) == job.id))
+    session.exec(update(Attempt).where(col(Attempt.job_id) == job.id).values(black_box=None))
     job.trashed_at = GONE
     session.add(job)
 
