@@ -222,3 +222,13 @@ def test_no_daily_backup_takes_the_last_room(center: Center, storage: Storage) -
     disk = center.app.state.disk
     disk.floor = 2**62
     assert DailyBackups(center.database, storage, disk).make() is None
+
+
+def test_what_a_killed_backup_left_goes_at_a_later_start(storage: Storage) -> None:
+    old, young = storage.backups / ".daily-1.part", storage.backups / ".backup-2.part"
+    for left in (old, young):
+        left.mkdir(parents=True)
+        (left / "control.sqlite3").write_bytes(b"x")
+    os.utime(old, (0, 0))
+    storage.prepare()
+    assert (old.exists(), young.exists()) == (False, True)

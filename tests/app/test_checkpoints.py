@@ -1,6 +1,9 @@
+from datetime import timedelta
+
 import pytest
 from sqlmodel import col, select
 
+from app.columns import utc_now
 from app.models import Event
 from app.services import checkpoints
 from tests.factories import Center, Claim, described
@@ -86,3 +89,23 @@ def test_an_evaluation_that_is_made_again_after_a_resume_stands_once(center: Cen
     with center.database.read() as session:
         found = session.exec(select(Event).where(Event.kind == "eval")).all()
         assert [(one.attempt, one.superseded) for one in found] == [(1, True), (2, False)]
+
+
+def test_a_checkpoint_that_never_came_whole_goes_once_its_attempt_has_ended(center: Center, claim: Claim) -> None:
+    claim.begin()
+    files = [described(content) | {"path": f"checkpoints/s/{name}"} for name, content in (("a", b"one"), ("b", b"two"))]
+    claim.beat(claim.step(1), claim.event("checkpoint", step=1, size=6, path="checkpoints/s", files=files))
+    claim.put("checkpoints/s/a", b"one")
+    storage = center.app.state.storage
+    place = storage.attempt(claim.job_id, 1) / "checkpoints" / "s" / "a"
+
+    def removed(later: timedelta) -> int:
+        with center.database.write() as session:
+            return checkpoints.remove_unfinished(session, storage, utc_now() + later)
+
+    assert removed(timedelta(hours=2)) == 0 and place.exists()
+    center.act(claim.job_id, "cancel", {"save": False})
+    claim.end("cancelled")
+    assert removed(timedelta(minutes=1)) == 0 and place.exists()
+    assert removed(timedelta(hours=2)) == 1 and not place.exists()
+    assert removed(timedelta(hours=2)) == 0

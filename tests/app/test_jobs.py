@@ -249,3 +249,20 @@ def test_a_job_on_a_dataset_with_a_long_name_can_be_cloned(center: Center) -> No
 
 def test_names_keep_no_control_characters(center: Center) -> None:
     assert center.make_job(name="a\x00\n\u202eb")["name"] == "ab"
+
+
+def test_a_number_of_thousands_of_digits_names_no_dataset(center: Center) -> None:
+    answer = center.post("/api/jobs", json={"dataset_id": "9" * 5000, "model": "tiny-qwen3-vl"})
+    assert answer.status_code == 422 and "dataset_id" in answer.json()["error"]["message"]
+
+
+def test_a_job_is_not_queued_again_on_a_dataset_that_cannot_be_trained(center: Center) -> None:
+    dataset = center.upload(rows(30))["id"]
+    job = center.make_job(dataset)["id"]
+    claim = center.worker().must_claim()
+    claim.begin()
+    claim.end("failed", error={"code": "x", "message": "m"})
+    center.post(f"/api/datasets/{dataset}/reading", json={"shape": "instruction"})
+    assert center.wait_for_dataset(dataset)["state"] == "refused"
+    answer = center.act(job, "retry")
+    assert answer.status_code == 409 and "is refused" in answer.json()["error"]["message"]

@@ -224,3 +224,32 @@ def test_a_job_says_that_its_lanes_take_nothing_now(center: Center) -> None:
     center.worker()
     center.post("/api/nodes/1/drain")
     assert "takes no new jobs now" in center.make_job()["waiting_for"]["message"]
+
+
+def test_a_node_that_comes_back_after_it_was_forgotten_is_not_taken_for_another(center: Center) -> None:
+    attic = center.worker(lane="gpu0", node="attic")
+    with center.database.write() as session:
+        lane = session.exec(select(Lane)).one()
+        lane.last_seen_at -= timedelta(seconds=60)
+        session.add(lane)
+    assert center.client.delete(f"/api/nodes/{attic.node_id}", headers=center.headers).status_code == 204
+    cellar = center.worker(lane="gpu0", node="cellar")
+    center.make_job()
+    claim = cellar.must_claim()
+    claim.begin()
+    asked = {"node_id": attic.node_id, "lane": "gpu0"}
+    assert center.client.post("/api/worker/claim", headers=attic.auth, json=asked).status_code == 404
+    assert claim.beat(claim.step(1)).status_code == 200
+
+
+def test_a_claim_that_was_not_heard_of_is_given_again_although_the_node_is_drained(center: Center) -> None:
+    center.make_job()
+    worker = center.worker()
+    asked = {"node_id": worker.node_id, "lane": worker.lane, "key": "k1"}
+    first = center.client.post("/api/worker/claim", headers=worker.auth, json=asked)
+    center.post(f"/api/nodes/{worker.node_id}/drain")
+    again = center.client.post("/api/worker/claim", headers=worker.auth, json=asked)
+    assert again.status_code == 200 and again.json()["claim_token"] == first.json()["claim_token"]
+    # Another key: the worker was started again and knows nothing of that job.
+    assert center.client.post("/api/worker/claim", headers=worker.auth, json=asked | {"key": "k2"}).status_code == 204
+    assert center.job(first.json()["job_id"])["state"] == "queued"

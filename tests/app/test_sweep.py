@@ -1,14 +1,16 @@
 """Leases when the clock is set or nothing could be written: silence that is not the worker's costs no job."""
 
 import time
+from datetime import timedelta
 from unittest.mock import Mock
 
 import pytest
 
+from app.columns import utc_now
 from app.models import Job
-from app.services import attempts
+from app.services import attempts, purge, retention
 from app.sweep import Sweeper
-from tests.factories import Center, Claim
+from tests.factories import Center, Claim, rows
 
 
 @pytest.fixture
@@ -88,3 +90,54 @@ def test_a_lease_that_ran_out_on_a_full_disk_is_extended(
     let_the_lease_run_out(center, claim)
     sweeper.sweep()
     assert center.job(claim.job_id)["state"] == "queued"
+
+
+def test_what_cannot_be_cleared_away_holds_up_no_lost_job(
+    center: Center, claim: Claim, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge, "expired", Mock(side_effect=PermissionError(13, "immutable")))
+    monkeypatch.setattr(retention, "apply", Mock(side_effect=ValueError("odd")))
+    passed = later(monkeypatch)
+    for _ in range(30):
+        passed.append(5.0)
+        sweeper.sweep()
+    assert center.job(claim.job_id)["state"] == "queued"
+
+
+def test_a_clock_that_is_set_ahead_ends_no_job_and_empties_no_trash(
+    center: Center, claim: Claim, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thrown = center.upload(rows(3, "thrown"))["id"]
+    center.client.delete(f"/api/datasets/{thrown}", headers=center.headers)
+    with center.database.write() as session:
+        job = session.get_one(Job, claim.job_id)
+        job.max_duration_s = 3600.0
+        session.add(job)
+    ahead = utc_now() + timedelta(days=365)
+    monkeypatch.setattr("app.sweep.utc_now", lambda: ahead)
+    sweeper.sweep()
+    assert center.job(claim.job_id)["asked"] is None
+    assert [one["id"] for one in center.get("/api/trash").json()["items"]] == [thrown]
+    sweeper._began_at = (ahead, time.monotonic())  # as if it had begun by that clock
+    sweeper._tidied_at = 0.0
+    sweeper.sweep()
+    assert center.job(claim.job_id)["asked"] == "cancel"
+    assert center.get("/api/trash").json()["items"] == []
+
+
+def test_without_a_broker_one_wake_up_is_tried_a_turn(
+    center: Center, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "_queues_to_wake", lambda: ["lane.a", "lane.b", "lane.c"])
+    wake = Mock(return_value=False)
+    monkeypatch.setattr(sweeper._waker, "wake", wake)
+    sweeper.sweep()
+    assert wake.call_count == 1
+
+
+def later(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Both clocks go on by what is put into the list."""
+    wall, steady, passed = time.time, time.monotonic, list[float]()
+    monkeypatch.setattr(time, "time", lambda: wall() + sum(passed))
+    monkeypatch.setattr(time, "monotonic", lambda: steady() + sum(passed))
+    return passed

@@ -1,9 +1,11 @@
 from datetime import timedelta
 
 import pytest
+from sqlmodel import select
 
+from app.backup import artefacts
 from app.columns import utc_now
-from app.models import Adapter, Checkpoint, Dataset, Job, JobState
+from app.models import Adapter, Checkpoint, Dataset, Job, JobState, Metric, Rollup
 from app.services import checkpoints, purge, retention
 from tests.factories import Center, Claim, rows
 
@@ -264,3 +266,30 @@ def test_the_retention_is_set_on_the_page(center: Center) -> None:
     wrong = center.client.post("/trash/retention", headers=center.headers, data=sent | {"trash_days": "soon"})
     assert wrong.status_code == 422 and "must be a number" in wrong.text and 'value="soon"' in wrong.text
     assert center.get("/api/settings/retention").json() == kept
+
+
+def test_a_version_that_was_deleted_and_is_sent_again_is_a_dataset_like_any_other(center: Center) -> None:
+    parent = center.upload(rows(30) + rows(1) + rows(3, "b"))["id"]
+    made = center.post(f"/api/datasets/{parent}/versions", json={"exclude": ["exact_duplicate"]}).json()
+    made = center.wait_for_dataset(made["id"])
+    content = center.get(f"/api/datasets/{made['id']}/file").content
+    job = center.make_job(made["id"])["id"]
+    center.act(job, "cancel")
+    assert delete(center, f"/api/datasets/{made['id']}") == 200
+    expire(center)
+    again = center.wait_for_dataset(center.upload(content)["id"])
+    assert (again["id"], again["state"], again["made"]) == (made["id"], "ready", None)
+    storage = center.app.state.storage
+    assert [
+        one["path"] for one in artefacts(storage.database, storage) if not (storage.root / one["path"]).exists()
+    ] == []
+
+
+def test_of_a_job_that_is_gone_only_its_adapter_stays(center: Center) -> None:
+    claim = finished(center, *range(1, 40))
+    assert delete(center, f"/api/jobs/{claim.job_id}") == 200
+    expire(center)
+    with center.database.read() as session:
+        for table in (Metric, Rollup, Checkpoint):
+            assert session.exec(select(table).where(table.job_id == claim.job_id)).first() is None
+        assert session.exec(select(Adapter)).first() is not None

@@ -1,4 +1,5 @@
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -60,3 +61,24 @@ def test_a_job_of_many_days_is_not_forgotten(tmp_path: Path) -> None:
     (job_dir / "events.jsonl").write_text("still running")
     prune(tmp_path)
     assert job_dir.exists()
+
+
+def test_lanes_that_clear_away_at_the_same_time_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job_id in range(20):
+        make(tmp_path, job_id, 1, age_s=30 * 24 * 3600)
+    seen = iter(sorted(tmp_path.glob("*/attempt-*")))
+    real = job_dirs._changed_at
+
+    def taken_meanwhile(path: Path) -> float:
+        # Another lane is one directory ahead.
+        if (other := next(seen, None)) is not None:
+            shutil.rmtree(other.parent, ignore_errors=True)
+        return real(path)
+
+    monkeypatch.setattr(job_dirs, "_changed_at", taken_meanwhile)
+    prune(tmp_path)
+    monkeypatch.undo()
+    prune(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,12 @@
+import errno
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
+import pytest
 
 from tests.waiting import PATIENT_S, until
 from worker.files import write_json
@@ -69,3 +72,11 @@ def test_a_trainer_dies_with_the_worker_that_started_it(tmp_path: Path) -> None:
         [trainer] = psutil.Process(worker.pid).children()
         worker.kill()
     until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_trainer_that_cannot_be_written_down_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_dir = make_job_dir(tmp_path)
+    monkeypatch.setattr("worker.process.write_json", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"):
+        TrainerProcess([sys.executable, "-c", SLEEPER], job_dir, {"PATH": "/usr/bin:/bin"}, "cpu")
+    assert [one for one in psutil.Process().children() if str(job_dir) in one.cmdline()] == []
