@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import heappop, heappush
@@ -157,7 +157,7 @@ def _play(
     registered: list[tuple[Lane, str]],
     opened: Opening,
     held: Sequence[Job],
-    typical: float | None,
+    typical: Mapping[str, float],
     wanted: Collection[int],
 ) -> dict[int, Span]:
     now = utc_now().timestamp()
@@ -187,11 +187,14 @@ def _known(session: Session, job: _Waiting, play: _Play) -> _Waiting:
     return job
 
 
-def _queue(session: Session, lanes: list[tuple[Lane, str]], typical: float | None, now: float) -> Iterator[_Waiting]:
+def _queue(
+    session: Session, lanes: list[tuple[Lane, str]], typical: Mapping[str, float], now: float
+) -> Iterator[_Waiting]:
     """The first queued jobs, next first, read as plain columns."""
     query = (
         select_columns(
             col(Job.id),
+            col(Job.model),
             cast(col(Job.needs), String),
             cast(col(Job.depends_on), String),
             col(Job.start_after),
@@ -207,12 +210,12 @@ def _queue(session: Session, lanes: list[tuple[Lane, str]], typical: float | Non
     session.flush()
     rows = session.connection().execute(query)
     fitting: dict[str | None, list[int]] = {}
-    for rank, (number, needs, depends, after, seconds, most, step, steps) in enumerate(rows):
+    for rank, (number, model, needs, depends, after, seconds, most, step, steps) in enumerate(rows):
         if needs not in fitting:
             asked = json.loads(needs) if needs else None
             fitting[needs] = [place for place, (lane, name) in enumerate(lanes) if fits(asked, lane, name)]
         earliest = max(now, after.timestamp()) if after else now
-        left = remaining(seconds or typical, most, step, steps)
+        left = remaining(seconds or typical.get(model), most, step, steps)
         others = [] if depends == waiting.NO_JOBS else json.loads(depends)
         yield _Waiting(number, rank, fitting[needs], others, earliest, left)
 
@@ -225,25 +228,30 @@ def remaining(seconds: float | None, most: float | None, step: int, num_steps: i
     return left if most is None else min(left, most)
 
 
-def end_of_held(job: Job, typical: float | None) -> float | None:
+def end_of_held(job: Job, typical: Mapping[str, float]) -> float | None:
     """When a lane will be done with the job, in seconds since 1970."""
     now = utc_now().timestamp()
     if job.asked or job.makes_way_for is not None:
         return now
     if job.state == JobState.RUNNING and job.eta_s is not None:
         return now + job.eta_s
-    left = remaining((job.estimate or {}).get("seconds") or typical, job.max_duration_s, job.step, job.num_steps)
+    seconds = (job.estimate or {}).get("seconds") or typical.get(job.model)
+    left = remaining(seconds, job.max_duration_s, job.step, job.num_steps)
     return None if left is None else now + left
 
 
-def usual_seconds(session: Session) -> float | None:
-    """The median of what the newest jobs took that succeeded: their attempts, without what lay between."""
-    newest = select(Job.id).where(Job.state == JobState.SUCCEEDED).order_by(col(Job.id).desc()).limit(NUM_EARLIER)
-    query = select(Attempt.job_id, Attempt.started_at, Attempt.ended_at).where(col(Attempt.job_id).in_(newest))
+def usual_seconds(session: Session) -> dict[str, float]:
+    """For each base model the median of what the newest jobs took that succeeded, without what lay between attempts."""
+    newest = select(Job.id, Job.model).where(Job.state == JobState.SUCCEEDED)
+    models = dict(session.exec(newest.order_by(col(Job.id).desc()).limit(NUM_EARLIER)).all())
+    query = select(Attempt.job_id, Attempt.started_at, Attempt.ended_at).where(col(Attempt.job_id).in_(models))
     took: dict[int, float] = defaultdict(float)
     for job_id, start, end in session.exec(query):
         took[job_id] += (end - start).total_seconds() if end else 0.0
-    return median(took.values()) or None if took else None
+    of_model: dict[str, list[float]] = defaultdict(list)
+    for job_id, seconds in took.items():
+        of_model[models[job_id]].append(seconds)
+    return {model: middle for model, found in of_model.items() if (middle := median(found)) > 0}
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -4,6 +4,7 @@ from typing import Any, TypeGuard
 
 from sqlmodel import Session, col, select
 
+from app.hub import iso
 from app.models import Event, Job
 from app.services import events
 
@@ -38,8 +39,13 @@ def _say(session: Session, job: Job, code: str, message: str, action: str) -> No
         events.record_of_job(session, job, "advice", {"code": code, "message": message, "action": action})
 
 
-def newest(session: Session, job_id: int, limit: int = 5) -> list[dict[str, Any]]:
-    """The last advice about a job, newest first."""
+def newest(session: Session, job_id: int) -> list[dict[str, Any]]:
+    """The last advice of each sort about a job, newest first, with when it was given."""
     query = select(Event).where(Event.job_id == job_id, Event.kind == "advice").order_by(col(Event.id).desc())
     blank = {"code": "", "message": "", "action": ""}
-    return [blank | event.data for event in session.exec(query.limit(limit))]
+    found: dict[str, dict[str, Any]] = {}
+    for event in session.exec(query):
+        step = event.data.get("step")
+        told = blank | event.data | {"step": step if _is_number(step) else None, "at": iso(event.at)}
+        found.setdefault(str(told["code"]), told)
+    return list(found.values())

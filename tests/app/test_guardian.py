@@ -45,3 +45,13 @@ def test_the_page_asks_for_a_checkpoint_and_for_samples(center: Center, action: 
     assert f"/_{action}" in center.get(f"/jobs/{claim.job_id}").text
     assert center.post(f"/jobs/{claim.job_id}/_{action}").status_code == 204
     assert claim.beat().json()["commands"] == [action]
+
+
+def test_of_one_sort_the_newest_advice_stands_with_its_step(center: Center) -> None:
+    claim = claim_with(center)
+    for step, message in ((1_200, "It was 3,852."), (1_300, "It was 2,229.")):
+        claim.beat(claim.event("advice", code="throughput_drop", step=step, message=message, action="Look."))
+    claim.beat(claim.event("advice", code="odd", step="x", message="Odd.", action=""))
+    page = page_of(center, claim)
+    assert "It was 2,229." in page and "step 1,300" in page and "3,852" not in page
+    assert "Odd." in page

@@ -154,3 +154,19 @@ def test_what_nobody_can_expect_is_null(center: Center, dataset_id: int) -> None
     running = center.make_job(dataset_id)["id"]
     started(center)
     assert center.job(running)["expected_end_at"] > iso(utc_now())
+
+
+def test_what_jobs_of_another_model_took_says_nothing(center: Center, dataset_id: int) -> None:
+    center.make_job(dataset_id)
+    claim = started(center)
+    with center.database.write() as session:
+        session.exec(select(Attempt)).one().started_at -= timedelta(seconds=500)
+    claim.succeed()
+    same, other, last = (center.make_job(dataset_id)["id"] for _ in range(3))
+    with center.database.write() as session:
+        for number in (same, other):
+            session.get_one(Job, number).estimate = {}
+        session.get_one(Job, other).model = "another"
+    assert center.job(same)["expected_end_at"] > iso(utc_now() + timedelta(seconds=400))
+    assert center.job(other)["expected_start_at"] and center.job(other)["expected_end_at"] is None
+    assert center.job(last)["expected_start_at"] is None

@@ -23,6 +23,7 @@ class Guardian:
 
     events: EventLog
     silent: bool = False
+    max_norm: float = math.inf
     _losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _norms: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -35,7 +36,7 @@ class Guardian:
     def advise(self, code: str, message: str, action: str) -> None:
         if not self.silent and code not in self._said:
             self._said.add(code)
-            self.events.emit("advice", code=code, message=message, action=action)
+            self.events.emit("advice", step=self.events.step, code=code, message=message, action=action)
 
     def saw_data(self, data: Data) -> None:
         share = sum(one.num_targets for one in data.train) / max(1, data.num_tokens)
@@ -79,9 +80,16 @@ class Guardian:
                 "gradient_exploding",
                 f"The gradient norm of step {step.step:,} is {step.grad_norm:.3g}, more than {EXPLOSION:.0f} times what"
                 " was usual before.",
-                "It is clipped; if the loss suffers, lower the learning rate or look at the lines of that step.",
+                f"{self._clipped(step.grad_norm)}lower the learning rate, or look at the lines of that step.",
             )
         self._norms.append(step.grad_norm)
+
+    def _clipped(self, norm: float) -> str:
+        return (
+            f"It is clipped at {self.max_norm:g}; if the loss suffers, "
+            if norm > self.max_norm
+            else "If the loss suffers, "
+        )
 
     def _watch_loss(self, step: StepMetrics) -> None:
         self._losses.append(step.loss)
@@ -106,5 +114,5 @@ class Guardian:
             self.advise(
                 "throughput_drop",
                 f"It trains {speed:,.0f} tokens a second now; it was {self._fastest:,.0f}.",
-                "See whether another program uses the machine, or whether the GPU is hot and slows itself down.",
+                "See whether another program uses the machine, or whether it is hot and slows itself down.",
             )

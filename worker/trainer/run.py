@@ -111,7 +111,7 @@ def _train(job: Job) -> Ended:
     best = restore_checkpoint(resume, trainee, optimizer) if resume else None
     job.commands.poll()
 
-    guardian = Guardian(events, silent=spec.config.guardian == "off")
+    guardian = Guardian(events, spec.config.guardian == "off", spec.config.max_grad_norm)
     guardian.saw_data(data)
     row_tokens = min(resolved.row_tokens, progress.row_tokens or resolved.row_tokens)
     budget = RowBudget(row_tokens, guardian.saw_memory_end, spare=partial(checkpoint_all_layers, trainee.base))

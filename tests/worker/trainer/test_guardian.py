@@ -46,6 +46,17 @@ def test_what_goes_wrong_is_said_once(guardian: Guardian, tmp_path: Path, code: 
     assert all(of_kind(tmp_path, "advice")[0][key] for key in ("message", "action"))
 
 
+def test_a_norm_is_called_clipped_only_where_it_is(tmp_path: Path) -> None:
+    for limit, said in ((1.0, "It is clipped at 1; if"), (100.0, "If the loss suffers, lower")):
+        (folder := tmp_path / f"{limit}").mkdir()
+        with closing(EventLog(folder / "events.jsonl")) as events:
+            guardian = Guardian(events, max_norm=limit)
+            for number in range(1, WINDOW + 2):
+                guardian.saw_step(step(number, norm=50.0 if number > WINDOW else 1.0))
+        (advice,) = of_kind(folder, "advice")
+        assert advice["action"].startswith(said)
+
+
 @pytest.mark.parametrize(("trained", "said"), [([4, 3, 2, 1], ["overfitting"]), ([1, 2, 3, 4], [])])
 def test_overfitting_is_a_validation_loss_that_rises_while_the_other_falls(
     guardian: Guardian, tmp_path: Path, trained: list[float], said: list[str]
