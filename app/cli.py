@@ -131,10 +131,12 @@ def token(
     scope: Annotated[Literal["operator", "worker"], typer.Option(help="Whose token.")] = "operator",
 ) -> None:
     """Print the token for curl (`--scope worker`: the one for further machines)."""
-    from app.security import ensure_token
+    from app.security import ensure_token, token_path
 
     settings = settings_with(data_dir=data_dir)
     path = settings.worker_token_path if scope == "worker" else None
+    if not token_path(settings.data_dir, "operator").exists():
+        typer.echo(f"{settings.data_dir} is new: a control center with another --data-dir has another token.", err=True)
     typer.echo(ensure_token(settings.data_dir, scope, path))
 
 

@@ -15,10 +15,12 @@ WORDS = {
     "move": "moved it in the queue",
     "preempt": "let another job go first",
     "max_duration": "stopped it at its longest duration",
+    "dependency": "stopped it with the job it waited for",
     "trash": "moved it to the trash",
     "restore": "took it out of the trash",
 }
 
+CENTER = "control center"  # what it did by itself
 COMMAND = "trainctl"  # what the command line calls itself
 BY = {"page": "by the page", "api": "by REST", COMMAND: f"by {COMMAND}"}
 

@@ -60,7 +60,8 @@ def run_action(
     body: dict[str, Any] | None = {"save": False} if action == "cancel" and now else None
     body = {"priority": value} if action == "priority" else body
     if action == "move":
-        body = {"position": value} if before is None else {"before": before}
+        place = int(value) if value is not None and value.lstrip("-").isdecimal() else value
+        body = {"position": place} if before is None else {"before": before}
     return _ask(settings, lambda client: _answer(client, action, job_id, body))
 
 

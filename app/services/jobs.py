@@ -9,7 +9,8 @@ from sqlmodel import Session, col, select
 
 from app.columns import utc_now
 from app.db import announce_work
-from app.errors import Conflict, NotFound, WrongInput
+from app.deeds import CENTER
+from app.errors import Conflict, NotFound, WrongInput, wrong_field
 from app.hub import iso
 from app.models import PRIORITIES, Dataset, History, Job, JobState, Lane, Node
 from app.schemas import TrainingConfig, field_errors, read_config
@@ -112,16 +113,30 @@ def _printable(name: str) -> str:
 
 def checked(session: Session, new: NewJob, config: TrainingConfig) -> TrainingConfig:
     """The configuration as the job will have it, once all that the job names is there and can be used."""
-    for dataset_id in new.dataset_ids:
-        usable_dataset(session, dataset_id)
+    trained = [usable_dataset(session, dataset_id) for dataset_id in new.dataset_ids]
     for one in new.depends_on:
-        if (other := get(session, one)).state in (JobState.FAILED, JobState.CANCELLED):
+        if (other := session.get(Job, one)) is None:
+            raise wrong_field("depends_on", f"there is no job {one}")
+        if other.state in (JobState.FAILED, JobState.CANCELLED):
             raise Conflict(f"Job {one} is {other.state}, so nothing can wait for it: resume or retry it first.")
     if new.from_adapter is not None:
         config = parents.take_up(session, new.from_adapter, new.model, new.config, config)
-    if config.validation_dataset_id is not None:
-        usable_dataset(session, config.validation_dataset_id)
+    _check_validation(session, trained, config)
     return config
+
+
+def _check_validation(session: Session, trained: Sequence[Dataset], config: TrainingConfig) -> None:
+    if config.validation_dataset_id is None:
+        nums_valid = [one.num_valid for one in trained]
+        total = sum(one or 0 for one in nums_valid)
+        if None not in nums_valid and (config.validation_count or 0) >= max(total, 1):
+            message = f"must be below {total:,}, the number of records that can be trained"
+            raise wrong_field("config.validation_count", message)
+        return
+    usable_dataset(session, config.validation_dataset_id)
+    if config.validation_dataset_id in [one.id for one in trained]:
+        message = "is trained on: choose another dataset, or keep a share of this one aside with `validation_share`"
+        raise wrong_field("config.validation_dataset_id", message)
 
 
 def usable_dataset(session: Session, dataset_id: int) -> Dataset:
@@ -170,6 +185,7 @@ def _fall(session: Session, dependent: Job, cause: int) -> None:
         "message": f"It waited for job {cause}, which {'failed' if ended == JobState.FAILED else 'was cancelled'}.",
         "advice": "Duplicate this job and choose anew what it waits for (by REST: clone it with `depends_on`).",
     }
+    note(session, dependent, CENTER, "dependency", {"job": cause})
     _enter(session, dependent, JobState.CANCELLED, dependent.error["message"])
 
 

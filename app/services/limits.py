@@ -5,10 +5,9 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from app.deeds import CENTER
 from app.models import HELD, Attempt, History, Job, JobState
 from app.services import control, events, jobs
-
-WHO = "control center"
 
 
 def stop_overlong(session: Session, now: datetime) -> None:
@@ -38,7 +37,7 @@ def _counted_from(session: Session, job: Job) -> datetime | None:
 
 def _stop(session: Session, job: Job) -> None:
     error = over(job, control.newest_checkpoint(session, job) is not None)
-    jobs.note(session, job, WHO, "max_duration", {"seconds": job.max_duration_s})
+    jobs.note(session, job, CENTER, "max_duration", {"seconds": job.max_duration_s})
     job.error = error
     if job.state == JobState.QUEUED:
         jobs.become(session, job, JobState.CANCELLED, error["message"])

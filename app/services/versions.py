@@ -118,7 +118,11 @@ def diff(session: Session, storage: Storage, dataset_id: int, limit: int, after:
     made_of = (dataset.made or {}).get("of")
     if parent.state == "checking" or (made_of and made_of["reading"] != parent.reading):
         raise Conflict(f"Dataset {parent.id}, of which this is a version, is read in another way since.")
-    old = existing(datasets.lines_path(storage, parent))
+    old = datasets.lines_path(storage, parent)
+    if not old.exists():
+        raise NotFound(
+            f"Dataset {parent.id}, of which this is a version, was deleted: nothing is left to compare with."
+        )
     new, changes = existing(storage.dataset(dataset.sha256)), existing(storage.changes(dataset.sha256))
     found: list[dict[str, Any]] = []
     with old.open("rb") as before, new.open("rb") as now, changes.open("rb") as lines:

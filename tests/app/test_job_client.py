@@ -98,6 +98,7 @@ def test_a_node_is_shown_drained_and_forgotten(center: Center, typed: Type) -> N
         (("queue", "quiet", "noon-1"), "22:00"),
         (("node", "drain"), "Name the node: trainctl node drain NAME."),
         (("node", "drain", "nowhere"), "There is no node nowhere"),
+        (("job", "move", "1", "0"), "must be at least 1"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_sentence(

@@ -266,3 +266,23 @@ def test_a_job_is_not_queued_again_on_a_dataset_that_cannot_be_trained(center: C
     assert center.wait_for_dataset(dataset)["state"] == "refused"
     answer = center.act(job, "retry")
     assert answer.status_code == 409 and "is refused" in answer.json()["error"]["message"]
+
+
+def test_a_job_keeps_records_to_train_on(center: Center) -> None:
+    dataset = center.upload(rows(30))["id"]
+    asked = {"dataset_id": dataset, "model": "tiny-qwen3-vl"}
+    for count, status in ((30, 422), (500, 422), (29, 201)):
+        answer = center.post("/api/jobs", json=asked | {"config": {"validation_count": count}})
+        assert answer.status_code == status
+        assert status == 201 or "must be below 30" in answer.json()["error"]["message"]
+    other = center.upload(rows(5, "b"))["id"]
+    wanted = {"validation_count": 500, "validation_dataset_id": other}
+    assert center.post("/api/jobs", json=asked | {"config": wanted}).status_code == 201
+
+
+def test_a_job_does_not_validate_with_what_it_trains_on(center: Center) -> None:
+    one, two = (center.upload(rows(30, seed))["id"] for seed in "ab")
+    for datasets in ([{"id": one}], [{"id": two}, {"id": one}]):
+        body = {"datasets": datasets, "model": "tiny-qwen3-vl", "config": {"validation_dataset_id": one}}
+        answer = center.post("/api/jobs", json=body)
+        assert answer.status_code == 422 and "is trained on" in answer.json()["error"]["message"]

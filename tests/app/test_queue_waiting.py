@@ -54,8 +54,13 @@ def test_a_chain_falls_from_its_first_link_and_nothing_new_hangs_on_it(center: C
     assert center.job(ids[3])["error"]["message"] == f"It waited for job {ids[2]}, which was cancelled."
     body = {"dataset_id": dataset_id, "model": "tiny-qwen3-vl", "depends_on": [ids[0]]}
     assert center.post("/api/jobs", json=body).status_code == 409
-    answer = center.post("/api/jobs", json=body | {"depends_on": [99]})
-    assert answer.status_code == 422 and answer.json()["error"]["detail"][0]["field"] == "depends_on"
+    told = center.get(f"/api/jobs/{ids[1]}/history").json()["items"][-1]
+    assert (told["who"], told["action"], told["detail"]) == ("control center", "dependency", {"job": ids[0]})
+    for answer in (
+        center.post("/api/jobs", json=body | {"depends_on": [99]}),
+        center.act(ids[0], "clone", {"depends_on": [99]}),
+    ):
+        assert answer.status_code == 422 and answer.json()["error"]["detail"][0]["field"] == "depends_on"
 
 
 def test_a_job_starts_no_earlier_than_it_should(center: Center, dataset_id: int) -> None:

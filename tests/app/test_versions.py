@@ -172,3 +172,13 @@ def test_a_key_that_stands_twice_is_written_once(center: Center, tmp_path: Path)
     made = version(center, center.upload(line)["id"], repair=["duplicate_key"])
     assert made["findings"] == {}
     assert json.loads(diff(center, made["id"])["items"][0]["after"]) == record("b", "c")
+
+
+def test_without_its_parent_a_version_says_that_nothing_is_left_to_compare_with(center: Center) -> None:
+    parent = center.upload(rows(30) + rows(1))["id"]
+    made = center.post(f"/api/datasets/{parent}/versions", json={"exclude": ["exact_duplicate"]}).json()
+    made = center.wait_for_dataset(made["id"])
+    center.client.delete(f"/api/datasets/{parent}", headers=center.headers)
+    center.client.post("/api/trash/empty", headers=center.headers)
+    answer = center.get(f"/api/datasets/{made['id']}/diff")
+    assert answer.status_code == 404 and f"Dataset {parent}," in answer.json()["error"]["message"]

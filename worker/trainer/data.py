@@ -111,6 +111,12 @@ def _split(sources: list[Tokenized], paths: list[Path], spec: JobSpec) -> list[t
     """
     config, nums_valid = spec.config, [len(one.examples) for one in sources]
     wanted = kept_aside(nums_valid, config.validation_share, config.validation_count)
+    if not spec.validation_path and (config.validation_count or 0) >= max(1, sum(nums_valid)):
+        raise JobFailed(
+            "no_examples",
+            f"All {sum(nums_valid):,} records would be kept aside for validation, and none is left to train on.",
+            "Lower validation_count.",
+        )
     if spec.validation_path or not any(wanted):
         return [([one for one in found.examples if one], []) for found in sources]
     groups = question_groups(paths) if config.validation_leak_free else [None] * len(paths)

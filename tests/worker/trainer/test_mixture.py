@@ -63,3 +63,9 @@ def test_a_question_that_is_kept_aside_is_trained_in_no_other_dataset(
         data = load_data(spec, Renderer.load(model_dir), events, lambda: None)
     trained, kept = ({tuple(one.ids.tolist()) for one in side} for side in (data.train, data.validation))
     assert len(data.validation) == 20 and trained and bool(trained & kept) is not leak_free
+
+
+def test_a_job_that_keeps_all_records_aside_has_nothing_to_train_on(tmp_path: Path, model_dir: Path) -> None:
+    make_job(tmp_path / "job", model_dir, [conversation(i) for i in range(20)], validation_count=20)
+    error = run_job(tmp_path / "job")["error"]
+    assert error["code"] == "no_examples" and "All 20 records" in error["message"]
