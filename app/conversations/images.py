@@ -41,7 +41,8 @@ def read_image(item: dict[str, Any], field: str) -> Image:
         raise Rejected(
             "image_missing",
             f"The image '{shown}' is not in the file. URLs are never fetched and paths never opened: "
-            "put it in as a data URI (data:image/png;base64,...).",
+            "put it in as a data URI (data:image/png;base64,...), "
+            "or send the file in a zip or tar with its images beside it.",
             field,
             shown,
         )

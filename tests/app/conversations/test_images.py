@@ -30,6 +30,7 @@ def test_urls_and_paths_are_never_opened(reference: str) -> None:
     error = rejection(reference)
     assert (error.kind, error.field) == ("image_missing", "messages[0].content[0]")
     assert "never fetched" in error.message
+    assert "a data URI" in error.message and "a zip or tar" in error.message
 
 
 @pytest.mark.parametrize("reference", [None, "", 5, {"url": None}, {}])
