@@ -12,7 +12,7 @@ from typing import Any, cast
 from app.conversations.images import REFERENCE_KEYS, data_uri, read_image
 from app.conversations.records import Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
 from app.conversations.shapes import IMAGE_KEYS, RawTurn, images_of, raw_turns, shape_of
-from app.conversations.tool_calls import calls_in_text, calls_of, tools_of
+from app.conversations.tool_calls import calls_in_text, calls_of, refuse_calls, tools_of
 
 NORMALIZER_VERSION = 4
 PLACEHOLDER = "<image>"
@@ -153,6 +153,8 @@ def _turn(raw: RawTurn, place: int, images: list[tuple[Any, str]] | None) -> Tur
     holder_field = "" if raw.holder.keys() <= PLAIN_TURN else field.rpartition(".")[0]
     if holder_field:
         _refuse_extras(raw.holder, NOT_CARRIED_TURN, f"{holder_field}.")
+        if role != "assistant" or raw.is_call:
+            refuse_calls(raw.holder, holder_field, "function_call" if raw.is_call else role)
     is_answer = bool(holder_field) and role == "assistant"
     is_context = is_answer and _has_no_weight(raw.holder, holder_field)
     if raw.is_call:

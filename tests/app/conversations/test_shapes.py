@@ -175,3 +175,33 @@ def test_a_template_that_drops_calls_is_refused(renderer: Renderer) -> None:
 def test_the_openai_form_of_a_conversation_normalizes_to_itself(value: object) -> None:
     conversation: Conversation = normalize(value)
     assert normalize(as_messages(conversation)) == conversation
+
+
+def test_one_function_call_of_an_assistant_is_a_call_of_a_tool() -> None:
+    one = {"role": "assistant", "content": None, "tool_calls": None, "function_call": CALL}
+    assert normalize({"messages": [OPENAI["messages"][0], one]}).turns[1].calls == normalize(OPENAI).turns[1].calls
+
+
+@pytest.mark.parametrize("key", ["tool_calls", "function_call"])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_calls_that_no_assistant_makes_are_refused_and_empty_ones_lose_nothing(key: str, place: int) -> None:
+    turns: list[dict[str, Any]] = [{"role": "system", "content": "s"}, *OPENAI["messages"]]
+    turns[place] = turns[place] | {key: [{"function": CALL}]}
+    assert rejection({"messages": turns}) == ("wrong_shape", f"messages[{place}].{key}")
+    for nothing in (None, [], {}, ""):
+        turns[place] = turns[place] | {key: nothing}
+        assert len(normalize({"messages": turns}).turns) == 5
+
+
+@pytest.mark.parametrize(
+    ("turn", "field"),
+    [
+        ({"from": "function_call", "value": json.dumps(CALL), "tool_calls": [CALL]}, "conversations[1].tool_calls"),
+        ({"from": "gpt", "value": "", "tool_calls": [CALL], "function_call": CALL}, "conversations[1].function_call"),
+        ({"from": "gpt", "value": "", "function_call": {"name": 1}}, "conversations[1].function_call"),
+        ({"from": "gpt", "value": "", "tool_calls": [CALL, {}]}, "conversations[1].tool_calls[1]"),
+        ({"from": "gpt", "value": "", "tool_calls": {"name": "add"}}, "conversations[1].tool_calls"),
+    ],
+)
+def test_calls_of_which_only_some_would_be_kept_are_refused(turn: dict[str, Any], field: str) -> None:
+    assert rejection({"conversations": [HUMAN, turn]}) == ("wrong_shape", field)
