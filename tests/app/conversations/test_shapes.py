@@ -130,7 +130,7 @@ def test_a_place_without_an_image_is_named_where_the_list_of_images_is_null() ->
 
 CALL = {"name": "add", "arguments": {"a": 1, "b": "zwei"}}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
-OPENAI = {
+OPENAI: dict[str, Any] = {
     "tools": [TOOL],
     "messages": [
         {"role": "user", "content": "1 + 2?"},
@@ -188,8 +188,9 @@ def test_calls_that_no_assistant_makes_are_refused_and_empty_ones_lose_nothing(k
     turns: list[dict[str, Any]] = [{"role": "system", "content": "s"}, *OPENAI["messages"]]
     turns[place] = turns[place] | {key: [{"function": CALL}]}
     assert rejection({"messages": turns}) == ("wrong_shape", f"messages[{place}].{key}")
-    for nothing in (None, [], {}, ""):
-        turns[place] = turns[place] | {key: nothing}
+    no_calls: Any
+    for no_calls in (None, [], {}, ""):
+        turns[place] = turns[place] | {key: no_calls}
         assert len(normalize({"messages": turns}).turns) == 5
 
 
