@@ -123,13 +123,6 @@ def _reference(item: dict[str, Any]) -> str:
     return ""
 
 
-def data_uri(image: Image) -> str:
-    """The image as it would stand in a record, under the type that it had there."""
-    head, comma, _ = image.source.partition(",")
-    kind = head if comma and head.lower().endswith(";base64") else "data:image/png;base64"
-    return f"{kind},{base64.b64encode(image.data).decode()}"
-
-
 def _decode_uri(source: str, field: str) -> bytes:
     head, comma, body = source.partition(",")
     if not comma or not head.lower().endswith(";base64"):

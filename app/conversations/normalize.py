@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
-from app.conversations.images import REFERENCE_KEYS, data_uri, read_image
+from app.conversations.images import REFERENCE_KEYS, read_image
 from app.conversations.records import Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
 from app.conversations.shapes import IMAGE_KEYS, RawTurn, images_of, raw_turns, shape_of
 from app.conversations.tool_calls import calls_in_text, calls_of, refuse_calls, tools_of
@@ -50,30 +50,6 @@ def normalize(value: object) -> Conversation:
         reason = "Every answer has weight 0: there is none to learn."
         raise Rejected("no_answer", reason, raw[-1].field)
     return Conversation(turns, tools_of(record, _as_text) if "tools" in record else ())
-
-
-def as_messages(conversation: Conversation) -> dict[str, Any]:
-    """The conversation in the OpenAI shape, which normalizes to the same one; images are data URIs."""
-    messages = []
-    for turn in conversation.turns:
-        if all(isinstance(item, Text) for item in turn.content) and len(turn.content) == 1:
-            message: dict[str, Any] = {"role": turn.role, "content": turn.text}
-        else:
-            message = {"role": turn.role, "content": [_as_item(item) for item in turn.content] or None}
-        if turn.calls:
-            calls = [{"name": call.name, "arguments": call.arguments} for call in turn.calls]
-            message["tool_calls"] = [{"type": "function", "function": call} for call in calls]
-        if turn.is_context:
-            message["weight"] = 0
-        messages.append(message)
-    tools = [json.loads(tool) for tool in conversation.tools]
-    return {"messages": messages, "tools": tools} if tools else {"messages": messages}
-
-
-def _as_item(item: Text | Image) -> dict[str, Any]:
-    if isinstance(item, Text):
-        return {"type": "text", "text": item.text}
-    return {"type": "image", "image": data_uri(item)}
 
 
 def with_system_prompt(conversation: Conversation, prompt: str) -> tuple[Conversation, bool]:

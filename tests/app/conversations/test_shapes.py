@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.conversations.normalize import as_messages, normalize
+from app.conversations.normalize import normalize
 from app.conversations.records import Call, Conversation, Image, Rejected
 from app.conversations.render import Renderer
 from app.conversations.shapes import shape_of, turn_fields
+from tests.app.conversations.openai_form import as_messages
 
 WANTED = [("system", "be kind"), ("user", "hello"), ("assistant", "hi"), ("user", "what?"), ("assistant", "that")]
 TALK: dict[str, dict[str, Any]] = {
