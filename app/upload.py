@@ -5,7 +5,7 @@ import queue
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
@@ -67,7 +67,7 @@ class FormFile:
     def _make_parser(self, boundary: bytes) -> MultipartParser:
         try:
             return MultipartParser(boundary, self._callbacks())
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise wrong_field("file", f"the form cannot be read: {error}") from error
 
     def _callbacks(self) -> "MultipartCallbacks":
@@ -87,7 +87,7 @@ class FormFile:
         async for data in body:
             try:
                 self._parser.write(data)
-            except MultipartParseError as error:
+            except FormParserError as error:
                 raise wrong_field("file", f"the form cannot be read: {error}") from error
             while not self._pieces.empty():
                 yield self._pieces.get_nowait()

@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 import PIL.Image
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
+from app.conversations.pixels import as_rgb
 from app.conversations.records import Image, Rejected
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -40,7 +41,8 @@ def read_image(item: dict[str, Any], field: str) -> Image:
         raise Rejected(
             "image_missing",
             f"The image '{shown}' is not in the file. URLs are never fetched and paths never opened: "
-            "put it in as a data URI (data:image/png;base64,...).",
+            "put it in as a data URI (data:image/png;base64,...), "
+            "or send the file in a zip or tar with its images beside it.",
             field,
             shown,
         )
@@ -90,23 +92,24 @@ DECODER_ERRORS = (
 @lru_cache(maxsize=REMEMBERED)
 def _look(content: Content) -> tuple[int, int, tuple[str, ...]] | str:
     """(width, height, traits), or why it cannot be used; the same picture in many records is decoded once."""
-    data = content.take()
     try:
-        width, height = measure(data)
-        return width, height, tuple(_traits(data, width * height))
+        with _opened(content.take()) as picture:
+            rgb, is_converted = as_rgb(picture)
+            if max(rgb.size) > MAX_RATIO * min(rgb.size):
+                raise ValueError(f"{rgb.width} x {rgb.height} is longer than {MAX_RATIO}:1")
+            return rgb.width, rgb.height, tuple(_traits(picture, is_converted))
     except ValueError as error:
         return str(error)
 
 
-def _traits(data: bytes, num_pixels: int) -> Iterator[str]:
-    with _opened(data) as picture:
-        if picture.getexif().get(ORIENTATION, 1) != 1:
-            yield "image_rotated"
-        if picture.mode in ("CMYK", "YCCK", "LAB"):
-            yield "image_converted"
-        if getattr(picture, "n_frames", 1) > 1:
-            yield "image_animated"
-    if num_pixels > ImageRules().max_pixels:
+def _traits(picture: PIL.Image.Image, is_converted: bool) -> Iterator[str]:
+    if picture.getexif().get(ORIENTATION, 1) != 1:
+        yield "image_rotated"
+    if is_converted:
+        yield "image_converted"
+    if getattr(picture, "n_frames", 1) > 1:
+        yield "image_animated"
+    if picture.width * picture.height > ImageRules().max_pixels:
         yield "image_large"
 
 
@@ -118,13 +121,6 @@ def _reference(item: dict[str, Any]) -> str:
         if isinstance(value, str) and value:
             return value
     return ""
-
-
-def data_uri(image: Image) -> str:
-    """The image as it would stand in a record, under the type that it had there."""
-    head, comma, _ = image.source.partition(",")
-    kind = head if comma and head.lower().endswith(";base64") else "data:image/png;base64"
-    return f"{kind},{base64.b64encode(image.data).decode()}"
 
 
 def _decode_uri(source: str, field: str) -> bytes:
@@ -140,7 +136,7 @@ def _decode_uri(source: str, field: str) -> bytes:
 def open_rgb(data: bytes) -> PIL.Image.Image:
     """The decoded picture in RGB, turned as its EXIF says; raises ValueError in words where that is impossible."""
     with _opened(data) as picture:
-        return ImageOps.exif_transpose(picture).convert("RGB")
+        return as_rgb(picture)[0]
 
 
 @contextmanager
@@ -159,14 +155,6 @@ def _opened(data: bytes) -> Iterator[PIL.Image.Image]:
         raise
     except DECODER_ERRORS as error:
         raise ValueError(f"it cannot be decoded ({error})") from None
-
-
-def measure(data: bytes) -> tuple[int, int]:
-    """(width, height) of an image that decodes wholly; raises ValueError in words."""
-    picture = open_rgb(data)
-    if max(picture.size) > MAX_RATIO * min(picture.size):
-        raise ValueError(f"{picture.width} x {picture.height} is longer than {MAX_RATIO}:1")
-    return picture.size
 
 
 class ImageRules(msgspec.Struct, frozen=True):

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
-from app.conversations.images import REFERENCE_KEYS, data_uri, read_image
+from app.conversations.images import REFERENCE_KEYS, read_image
 from app.conversations.records import Conversation, ExactNumber, Image, Rejected, Role, Text, Turn
 from app.conversations.shapes import IMAGE_KEYS, RawTurn, images_of, raw_turns, shape_of
-from app.conversations.tool_calls import calls_in_text, calls_of, tools_of
+from app.conversations.tool_calls import calls_in_text, calls_of, refuse_calls, tools_of
 
 NORMALIZER_VERSION = 4
 PLACEHOLDER = "<image>"
@@ -50,30 +50,6 @@ def normalize(value: object) -> Conversation:
         reason = "Every answer has weight 0: there is none to learn."
         raise Rejected("no_answer", reason, raw[-1].field)
     return Conversation(turns, tools_of(record, _as_text) if "tools" in record else ())
-
-
-def as_messages(conversation: Conversation) -> dict[str, Any]:
-    """The conversation in the OpenAI shape, which normalizes to the same one; images are data URIs."""
-    messages = []
-    for turn in conversation.turns:
-        if all(isinstance(item, Text) for item in turn.content) and len(turn.content) == 1:
-            message: dict[str, Any] = {"role": turn.role, "content": turn.text}
-        else:
-            message = {"role": turn.role, "content": [_as_item(item) for item in turn.content] or None}
-        if turn.calls:
-            calls = [{"name": call.name, "arguments": call.arguments} for call in turn.calls]
-            message["tool_calls"] = [{"type": "function", "function": call} for call in calls]
-        if turn.is_context:
-            message["weight"] = 0
-        messages.append(message)
-    tools = [json.loads(tool) for tool in conversation.tools]
-    return {"messages": messages, "tools": tools} if tools else {"messages": messages}
-
-
-def _as_item(item: Text | Image) -> dict[str, Any]:
-    if isinstance(item, Text):
-        return {"type": "text", "text": item.text}
-    return {"type": "image", "image": data_uri(item)}
 
 
 def with_system_prompt(conversation: Conversation, prompt: str) -> tuple[Conversation, bool]:
@@ -153,6 +129,8 @@ def _turn(raw: RawTurn, place: int, images: list[tuple[Any, str]] | None) -> Tur
     holder_field = "" if raw.holder.keys() <= PLAIN_TURN else field.rpartition(".")[0]
     if holder_field:
         _refuse_extras(raw.holder, NOT_CARRIED_TURN, f"{holder_field}.")
+        if role != "assistant" or raw.is_call:
+            refuse_calls(raw.holder, holder_field, "function_call" if raw.is_call else role)
     is_answer = bool(holder_field) and role == "assistant"
     is_context = is_answer and _has_no_weight(raw.holder, holder_field)
     if raw.is_call:

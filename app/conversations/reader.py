@@ -21,6 +21,8 @@ KEPT_OF_LONG_LINE = 4096
 SHORT_NUMBER = 16
 DIGITS_OF_INT = 4300
 SURROGATE = re.compile("[\ud800-\udfff]")
+# An escaped pair, half of one, or any other escape: the first that matches, so that the halves of a pair are none.
+ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)")
 
 
 class RawLine(NamedTuple):
@@ -169,10 +171,9 @@ def _not_a_number(name: str) -> NoReturn:
 
 def _refuse_surrogates(value: object, raw: bytes) -> None:
     """Half of a surrogate pair is no character: it can be neither stored as UTF-8 nor tokenized."""
-    half = SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str))
-    if half:
-        code = f"\\u{ord(half[0]):04x}"
-        at = raw.lower().find(code.encode())
+    if SURROGATE.search(json.dumps(value, ensure_ascii=False, default=str)):
+        half = next(found for found in ESCAPE.finditer(raw) if found[1])
+        code, at = half[0].decode().lower(), half.start()
         message = f"{code} at byte {at + 1} is half of a surrogate pair, which is no character."
         raise Rejected("not_json", message, "", _around(raw, at))
 

@@ -89,9 +89,3 @@ class Conversation(msgspec.Struct, frozen=True):
     def answer(self) -> str:
         """The text of the last assistant turn."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant"), "")
-
-    @property
-    def prompt(self) -> "Conversation":
-        """All turns before the last answer: what the model is asked."""
-        last = max((i for i, turn in enumerate(self.turns) if turn.role == "assistant"), default=len(self.turns))
-        return Conversation(self.turns[:last], self.tools)

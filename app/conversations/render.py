@@ -108,20 +108,10 @@ class Renderer:
             for row, conversation in zip(pieces, conversations, strict=True)
         ]
 
-    def encode_prompt(
-        self, prompt: Conversation, min_pixels: int | None = None, max_pixels: int | None = None
-    ) -> Encoded:
-        """The ids a model is asked with: the turns and the start of an answer."""
-        rules = self.image_rules.limited(min_pixels, max_pixels)
-        pieces = self._pieces(prompt, add_generation_prompt=True)
-        known = self._tokenize(piece.text for piece in pieces if not piece.special)
-        encoded = self._assemble(pieces, known, prompt, "all_answers", rules)
-        return Encoded(encoded.ids, bytes(len(encoded.ids)), encoded.images)
-
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
-    def _marked_text(self, conversation: Conversation, mark: str, add_generation_prompt: bool) -> str:
+    def _marked_text(self, conversation: Conversation, mark: str, add_generation_prompt: bool = False) -> str:
         messages = [self._message(turn, mark) for turn in conversation.turns]
         tools = [json.loads(self._break_specials(tool, mark)) for tool in conversation.tools] or None
         try:
@@ -153,10 +143,10 @@ class Renderer:
     def _break_specials(self, text: str, mark: str) -> str:
         return self._specials.sub(lambda found: found[0][0] + mark + found[0][1:], text)
 
-    def _pieces(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Piece]:
+    def _pieces(self, conversation: Conversation) -> list[Piece]:
         """The rendered conversation, cut at the template's special tokens and before each answer."""
         mark = _unused_mark(conversation)
-        text = self._marked_text(conversation, mark, add_generation_prompt)
+        text = self._marked_text(conversation, mark)
         answers = [turn for turn in conversation.turns if turn.role == "assistant"]
         pieces: list[Piece] = []
         seen, last, opened = 0, 0, False

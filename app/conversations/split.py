@@ -13,11 +13,6 @@ def num_for_validation(num_valid: int, share: float) -> int:
     return min(max(1, round(num_valid * share)), num_valid - 1)
 
 
-def split_validation(num_valid: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """(train indices, validation indices) in file order, fixed by the seed."""
-    return choose_validation(num_valid, num_for_validation(num_valid, share), seed)
-
-
 def choose_validation(
     num_valid: int,
     wanted: int,
@@ -25,8 +20,9 @@ def choose_validation(
     groups: Sequence[int] | None = None,
     strata: Sequence[str] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """The same for a number of records. With `groups`, one a record, no group stands on both sides: it may be fewer.
+    """(train indices, validation indices) in file order, fixed by the seed, with as many for validation as wanted.
 
+    With `groups`, one a record, no group stands on both sides: it may be fewer.
     With `strata`, one a record, each gives its part of the number; a group counts to the stratum of its first record.
     """
     if strata is None:

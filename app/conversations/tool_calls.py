@@ -12,10 +12,23 @@ Write = Callable[[object, str], str]
 
 def calls_of(holder: dict[str, Any], field: str, write: Write) -> tuple[Call, ...]:
     """The calls beside the content of an OpenAI turn; `write` gives the JSON text of a value."""
-    listed = holder.get("tool_calls") or ([holder["function_call"]] if holder.get("function_call") else [])
-    if not isinstance(listed, list):
+    listed, alone = holder.get("tool_calls"), holder.get("function_call")
+    if listed and alone:
+        reason = "The turn has both `tool_calls` and `function_call`; put all its calls into `tool_calls`."
+        raise Rejected("wrong_shape", reason, f"{field}.function_call")
+    if alone:
+        return (_call(alone, f"{field}.function_call", write),)
+    if listed and not isinstance(listed, list):
         raise Rejected("wrong_shape", "`tool_calls` must be a list.", f"{field}.tool_calls")
-    return tuple(_call(one, f"{field}.tool_calls[{place}]", write) for place, one in enumerate(listed))
+    return tuple(_call(one, f"{field}.tool_calls[{place}]", write) for place, one in enumerate(listed or ()))
+
+
+def refuse_calls(holder: dict[str, Any], field: str, who: str) -> None:
+    """Beside the content of any other turn a chat template leaves calls out."""
+    for key in ("tool_calls", "function_call"):
+        if holder.get(key):
+            reason = f"A {who} turn has `{key}`, which would be lost; put the calls into an assistant turn."
+            raise Rejected("wrong_shape", reason, f"{field}.{key}")
 
 
 def calls_in_text(content: object, field: str, write: Write) -> tuple[Call, ...]:

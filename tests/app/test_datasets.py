@@ -52,6 +52,7 @@ def test_an_empty_body_is_refused(center: Center, settings: Settings) -> None:
     [
         (b"--x\r\nbroken", "multipart/form-data; boundary=x"),
         (b"no boundary", "multipart/form-data"),
+        (b"--" + b"x" * 300 + b"--\r\n", f"multipart/form-data; boundary={'x' * 300}"),
         (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\nz\r\n--x--\r\n', "multipart/form-data; boundary=x"),
         (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\ncut', "multipart/form-data; boundary=x"),
     ],

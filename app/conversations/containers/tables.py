@@ -44,15 +44,19 @@ def _first_row(head: bytes) -> tuple[list[str], str] | None:
 
 def csv_columns(head: bytes, wanted: Iterable[str] = ()) -> tuple[list[str], str] | None:
     """(names, delimiter) where the first line names the columns of a known shape, in large or small letters, or all
-    that are `wanted`."""
+    that are `wanted`. Raises `Unpackable` where two columns have one name."""
     found = _first_row(head)
     if found is None:
         return None
-    own = frozenset(wanted)
-    if own and own <= set(found[0]):
-        return found
-    small = [name.lower() if name.lower() in FIELD_NAMES else name for name in found[0]]
-    return (small, found[1]) if any(set(small) >= set(needed) for needed in NEEDED) else None
+    names, own = found[0], frozenset(wanted)
+    if not own or not own <= set(names):
+        names = [name.lower() if name.lower() in FIELD_NAMES else name for name in names]
+        if not any(set(names) >= set(needed) for needed in NEEDED):
+            return None
+    if twice := next((name for place, name in enumerate(names) if name and name in names[:place]), None):
+        reason = f"The CSV has two columns `{twice}`, of which one would be lost; rename or remove one of them."
+        raise Unpackable(reason)
+    return names, found[1]
 
 
 def refuse_unknown_columns(head: bytes) -> None:
@@ -84,8 +88,11 @@ def parquet_rows(path: Path) -> Iterator[bytes]:
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS):
-                for row in batch.to_pylist():
+                for row in batch.to_pylist(maps_as_pydicts="strict"):
                     yield json.dumps(_plain(row), ensure_ascii=False, default=str).encode("utf-8", "replace")
+    except KeyError:
+        reason = "A map in the Parquet file has one key twice, of which one would be lost."
+        raise Unpackable(reason) from None
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise Unpackable(f"The Parquet file is damaged: {str(error).splitlines()[0]}.") from None
 
@@ -95,7 +102,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         if isinstance(value.get("bytes"), bytes):
             return f"data:image/png;base64,{base64.b64encode(value['bytes']).decode()}"
-        return {key: _plain(one) for key, one in value.items()}
+        return {str(key): _plain(one) for key, one in value.items()}  # the keys of a map are of any type
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -16,8 +16,8 @@ from app.conversations.lints.language_of import language_of
 from app.conversations.lints.near_duplicate import NUM_BANDS, bands
 from app.conversations.lints.record import Record, digest
 
-# line and file offset; hashes of the whole, of all before the last answer, of the last answer, of the system turn;
-# characters; a place in `LANGUAGES`; a state of `json_answers`; hashes for near duplicates.
+# line and file offset; hashes of the whole, of all before the last answer that is learned, of that answer, of the
+# system turn; characters; a place in `LANGUAGES`; a state of `json_answers`; hashes for near duplicates.
 TYPES: dict[str, Literal["Q", "B", "I"]] = {
     "line": "Q",
     "start": "Q",
@@ -52,7 +52,7 @@ class Facts:
             "answer": answer,
             "system": digest(system.encode()) if system else 0,
             "length": sum(map(len, record.texts)),
-            "language": language_of(record.texts),
+            "language": language_of(record.until_answer),
             "json": json_state(record),
         }
         for name, value in row.items():
@@ -65,21 +65,21 @@ class Facts:
 
 
 def hashes(record: Record) -> tuple[int, int, int]:
-    """Of all before the last answer, of that answer without white space, and of the whole."""
-    before = hashlib.blake2b(digest_size=8)
-    for turn, text in zip(record.conversation.turns[:-1], record.texts, strict=False):
-        before.update(f"{turn.role}\0{text}\0".encode())
-    for image in record.conversation.images:
-        before.update(image.data)
-    for tool in record.conversation.tools:
-        before.update(f"{tool}\0".encode())
-    question = before.digest()
-    before.update(record.texts[-1].encode())
-    for turn in record.conversation.turns:
+    """Of all before the last answer that is learned, of that answer without white space, and of the whole."""
+    conversation, (last, answer) = record.conversation, record.answers[-1]
+    whole = hashlib.blake2b(digest_size=8)
+    for image in conversation.images:
+        whole.update(image.data)
+    for tool in conversation.tools:
+        whole.update(f"{tool}\0".encode())
+    turns = [f"{turn.role}\0{text}\0" for turn, text in zip(conversation.turns, record.texts, strict=True)]
+    whole.update("".join(turns[:last]).encode())
+    question = int.from_bytes(whole.digest(), "little")
+    whole.update("".join(turns[last:]).encode())
+    for turn in conversation.turns:
         if turn.role == "assistant":
-            before.update(b"read" if turn.is_context else b"learned")
-    answer = digest("".join(record.texts[-1].split()).encode())
-    return int.from_bytes(question, "little"), answer, int.from_bytes(before.digest(), "little")
+            whole.update(b"read" if turn.is_context else b"learned")
+    return question, digest("".join(answer.split()).encode()), int.from_bytes(whole.digest(), "little")
 
 
 class Columns:

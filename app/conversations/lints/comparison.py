@@ -12,11 +12,11 @@ from app.conversations.records import Conversation
 
 
 class Seen(NamedTuple):
-    """A fault of one row, with the row it is like; `turn` counts from the end as in a list."""
+    """A fault of one row, with the row it is like; without a turn it is one of the last answer that is learned."""
 
     message: str
     other: int | None = None
-    turn: int = -1
+    turn: int | None = None
 
 
 Judge = Callable[[int], Seen | None]

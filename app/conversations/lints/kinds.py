@@ -71,7 +71,11 @@ KINDS: dict[str, Kind] = {
     ),
     "dominant_answer": Kind("note", "Always giving it is right often enough.", "Balance the answers."),
     "image_rotated": Kind("note", "It is trained as its EXIF turns it.", "Serve the model images turned the same way."),
-    "image_converted": Kind("note", "Colors shift when CMYK becomes RGB.", "Save it as RGB to be sure of its colors."),
+    "image_converted": Kind(
+        "note",
+        "CMYK colors shift, 16 bits become 8, transparency becomes white.",
+        "Save it as plain RGB to be sure of its colors.",
+    ),
     "image_animated": Kind("note", "Only the first frame is seen.", "Use the frame that the answer speaks of."),
     "image_large": Kind("note", "It is made smaller, and small print is lost.", "Crop it to what matters."),
     "duplicate_key": Kind("note", "Only the last of the values is used.", "Keep one of them."),

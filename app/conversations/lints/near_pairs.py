@@ -37,7 +37,7 @@ def _near_rows(files: Comparison) -> Sequence[int]:
         if agreeing(values, row, other) < AGREEING_BANDS:
             continue
         one, earlier = files.record(row), files.record(other)
-        if _have_same_images(one, earlier) and are_near(one.texts, earlier.texts, files.frame):
+        if _have_same_images(one, earlier) and are_near(one.until_answer, earlier.until_answer, files.frame):
             near[row] = other + 1
         else:
             tries[row] += 1

@@ -8,7 +8,7 @@ from app.conversations.records import Image
 
 WORDS = {
     "image_rotated": "is turned by its EXIF data",
-    "image_converted": "is not in RGB and is converted",
+    "image_converted": "is not plain RGB and is converted",
     "image_animated": "has several frames, of which the first is used",
     "image_large": "has more pixels than the model sees",
 }

@@ -11,7 +11,7 @@ from app.conversations.shapes import turn_fields
 
 class Record(NamedTuple):
     """`raw` are the bytes of the line, `value` its JSON, `texts` one text a turn: its content and calls of tools;
-    `answers` has (number of the turn, text) of each answer."""
+    `answers` has (number of the turn, text) of each answer that is learned, of which there is at least one."""
 
     line: int
     raw: bytes
@@ -23,9 +23,17 @@ class Record(NamedTuple):
     @classmethod
     def of(cls, line: Line, conversation: Conversation) -> "Record":
         texts = tuple(map(text_of, conversation.turns))
-        turns = enumerate(conversation.turns)
-        answers = tuple((place, texts[place]) for place, turn in turns if turn.role == "assistant")
+        answers = tuple(
+            (place, texts[place])
+            for place, turn in enumerate(conversation.turns)
+            if turn.role == "assistant" and not turn.is_context
+        )
         return cls(line.number, line.raw, line.value, conversation, texts, answers)
+
+    @property
+    def until_answer(self) -> tuple[str, ...]:
+        """The texts up to the last answer that is learned."""
+        return self.texts[: self.answers[-1][0] + 1]
 
     def field(self, turn: int) -> str:
         """Where in the raw record the turn's content stands."""

@@ -1,4 +1,4 @@
-"""API keys and private keys, as the detectors of detect-secrets know them."""
+"""API keys and private keys, as the detectors of detect-secrets know them, and some that it does not know."""
 
 import importlib
 import re
@@ -14,15 +14,22 @@ from app.conversations.lints.record import Record, around
 
 
 class Detector(NamedTuple):
-    """A class of the library, what it finds, and strings one of which is in every line in which it finds something."""
+    """A class of the library or a pattern, what it finds, and strings one of which is in every line in which it finds
+    something."""
 
-    name: str
+    looks_for: str | re.Pattern[str]
     words: str
     likely: tuple[bytes, ...]
 
 
 def _detector(name: str, words: str, *likely: bytes) -> Detector:
     return Detector(name, words, likely)
+
+
+def _own(prefix: str, rest: str, words: str) -> Detector:
+    """A word that begins so, also behind an escaped line break, with letters of both sizes as chance has them."""
+    pattern = rf"(?:(?<![\w-])|(?<=\\[nrt])){prefix}(?=[\w-]*[A-Z])(?=[\w-]*[a-z]){rest}(?![\w-])"
+    return Detector(re.compile(pattern, re.ASCII), words, (prefix.encode(),))
 
 
 GITLAB = (b"glpat-", b"gldt-", b"glft-", b"glsoat-", b"glrt-", b"glcbt-", b"glimt-", b"glptt-", b"glagent-", b"gloas-",
@@ -45,6 +52,10 @@ DETECTORS = (
     _detector("telegram_token.TelegramBotTokenDetector", "a Telegram token", b":AA"),
     _detector("jwt.JwtTokenDetector", "a JSON web token", b"eyJ"),
     _detector("basic_auth.BasicAuthDetector", "a password in an address", b"://", b":\\/\\/"),
+    _own("AIza", r"[\w-]{35}", "a Google API key"),
+    _own("hf_", r"[a-zA-Z0-9]{34,40}", "a Hugging Face token"),
+    _own("sk-ant-", r"[\w-]{32,160}", "an Anthropic key"),
+    _own("npm_", r"[a-zA-Z0-9]{36}", "an npm token"),
 )
 # All of these strings in one pass over a line; the detector of each.
 OWNERS = [place for place, detector in enumerate(DETECTORS) for _ in detector.likely]
@@ -70,7 +81,9 @@ def suspects(raw: bytes) -> list[Detector]:
 
 
 def _secrets(detector: Detector, text: str) -> list[str]:
-    return [one for one in _load(detector.name).analyze_string(text) if one in text]
+    if isinstance(detector.looks_for, re.Pattern):
+        return detector.looks_for.findall(text)
+    return [one for one in _load(detector.looks_for).analyze_string(text) if one in text]
 
 
 @cache

@@ -37,7 +37,7 @@ def find(files: Comparison) -> Iterator[Finding]:
         for kind, judge in judges:
             if (seen := judge(row)) is not None:
                 record = files.record(row)
-                turn = range(len(record.texts))[seen.turn]
+                turn = record.answers[-1][0] if seen.turn is None else seen.turn
                 finding = record.finding(kind, turn, seen.message)
                 if seen.other is None:
                     yield finding

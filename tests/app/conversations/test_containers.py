@@ -101,27 +101,6 @@ def test_cells_with_turns_are_json(tmp_path: Path) -> None:
     assert unpacked(tmp_path, data) == ("csv", WANTED)
 
 
-def test_parquet_rows_are_records_and_image_cells_images(tmp_path: Path, data_uri: Callable[..., str]) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    uri = data_uri(40, 30)
-    picture = zip_bytes(uri)
-    rows = [{"prompt": "<image>what?", "response": "red", "images": [{"bytes": picture, "path": "a.png"}]}]
-    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "made")
-    container, (found,) = unpacked(tmp_path, (tmp_path / "made").read_bytes())
-    assert isinstance(found, Conversation)
-    assert (container, found.images[0].width, found.answer) == ("parquet", 40, "red")
-
-
-def test_a_column_of_numbers_with_gaps_costs_no_row(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    rows = [{"prompt": "q", "response": "a", "score": score} for score in (float("nan"), 1.5, float("inf"))]
-    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "made")
-    _, found = unpacked(tmp_path, (tmp_path / "made").read_bytes())
-    assert found == [normalize({"prompt": "q", "response": "a"})] * 3
-
-
 def zip_bytes(uri: str) -> bytes:
     return base64.b64decode(uri.partition(",")[2])
 

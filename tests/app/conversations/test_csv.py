@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.conversations.containers import csv_rows
+from app.conversations.containers.reading import Reading
+from app.conversations.containers.streams import Unpackable
 from app.conversations.containers.unpack import unpack
 from app.conversations.reader import read_conversations
 from app.conversations.records import Conversation
@@ -85,3 +87,24 @@ def test_quotes_that_are_always_left_open_are_not_read_for_ever(
     told = read(tmp_path, HEAD + b'x","\n' * 10_000)
     assert len(told) == 3
     assert told[-1] == "not_json: The CSV is broken at lines 4 to 10,001: a quote is left open."
+
+
+@pytest.mark.parametrize(
+    ("head", "fields", "name"),
+    [
+        ("prompt,response,response", {}, "response"),
+        ("prompt,Response,response", {}, "response"),
+        ("notes,prompt,notes,response", {}, "notes"),
+        ("q,a,q", {"prompt": "q", "response": "a"}, "q"),
+    ],
+)
+def test_a_column_that_stands_twice_is_refused_by_its_name(
+    tmp_path: Path, head: str, fields: dict[str, str], name: str
+) -> None:
+    (tmp_path / "data").write_text(f"{head}\n" + "x," * head.count(",") + "x\n")
+    with pytest.raises(Unpackable, match=f"two columns `{name}`"):
+        unpack(tmp_path / "data", tmp_path / "lines", Reading(None, fields))
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
+    assert read(tmp_path, b"prompt,completion,,\nq,a,,\n") == ["q"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.conversations.images import ImageRules, measure, open_rgb, read_image
+from app.conversations.images import ImageRules, open_rgb, read_image
 from app.conversations.records import Rejected
 
 
@@ -30,6 +30,7 @@ def test_urls_and_paths_are_never_opened(reference: str) -> None:
     error = rejection(reference)
     assert (error.kind, error.field) == ("image_missing", "messages[0].content[0]")
     assert "never fetched" in error.message
+    assert "a data URI" in error.message and "a zip or tar" in error.message
 
 
 @pytest.mark.parametrize("reference", [None, "", 5, {"url": None}, {}])
@@ -67,9 +68,8 @@ def test_a_picture_with_too_many_pixels_is_broken(
 
 
 def test_a_line_of_pixels_is_broken(data_uri: Callable[..., str]) -> None:
-    data = base64.b64decode(data_uri(401, 2).partition(",")[2])
-    with pytest.raises(ValueError, match="longer than 200:1"):
-        measure(data)
+    error = rejection(data_uri(401, 2))
+    assert (error.kind, "401 x 2 is longer than 200:1" in error.message) == ("image_broken", True)
 
 
 @pytest.mark.parametrize(

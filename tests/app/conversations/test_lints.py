@@ -35,7 +35,7 @@ def kinds(findings: Iterable[Finding]) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("kind", "answer"),
     [
-        *(("bare_count", answer) for answer in (3, -1.5, "42", " 1,024\n", "1e6")),
+        *(("bare_count", answer) for answer in (3, -1.5, "42", " 1,024\n", "1e6", "-12,345,678")),
         *(("mojibake", answer) for answer in ("in ZÃ¼rich", "itâ€™s", {"city": "SÃ£o Paulo"}, "Ð¿Ñ€Ð¸Ð²ÐµÑ‚")),
         *(("think_leak", answer) for answer in ("<think>\nso 3", "so</think>3", "<think>a<think>b</think>c")),
         ("secret", f"use {AWS} here"),
@@ -61,6 +61,7 @@ def test_an_answer_with_the_fault_is_found(tmp_path: Path, kind: str, answer: An
     "answer",
     [
         *("3 apples", "v1.2.3", "2025-03-04", "1, 2, 3"),
+        *("1,85", "1,2,3", "1,,2", "12,34", "1234,567", "0,123", "007", "1_000", "+5", ".5", "5.", "\u0663"),
         *("Zürich, São Paulo, Kraków", "«né»", "naïve", "日本語", "привет", "ÀÉ", "5 € – „so“"),
         *("<think>\nso\n</think>\n\n3", "the tag &lt;think>"),
         *("awsome AWS", "https://user@host.example/a:b", "eyJust", "tokens like sk-1234", "AKIA"),
@@ -248,6 +249,8 @@ def test_languages_are_told_apart(text: str, name: str) -> None:
     [
         ("bare_count", 3, {"count": 3}),
         ("bare_count", " 1,024", '{"count": 1024}'),
+        ("bare_count", "-1,234,567\n", '{"count": -1234567}'),
+        *(("bare_count", one, f'{{"count": {one}}}') for one in ("1e400", "0.12345678901234567890", "2.50", "-0")),
         ("mojibake", "in ZÃ¼rich", "in Zürich"),
         ("think_leak", '<think>\nso. {"a": 1}', '<think>\nso.\n</think>\n\n{"a": 1}'),
         ("think_leak", "<think>\nso\n\nBlue.", "<think>\nso\n</think>\n\nBlue."),
@@ -268,6 +271,16 @@ def test_text_items_are_mended_one_by_one() -> None:
     items = [{"type": "text", "text": "ZÃ¼rich"}, {"type": "text", "text": "Bern"}]
     mended = REPAIRS["mojibake"](record("q", items), "messages[1].content")
     assert [item["text"] for item in mended["messages"][1]["content"]] == ["Zürich", "Bern"]
+
+
+def test_a_number_in_several_text_items_becomes_one_text() -> None:
+    items = [{"type": "text", "text": one} for one in ("", "1,", "024")]
+    mended = REPAIRS["bare_count"](record("q", items), "messages[1].content")
+    assert mended["messages"][1]["content"] == [{"type": "text", "text": '{"count": 1024}'}]
+
+
+def test_what_may_be_no_count_is_not_changed_by_its_repair() -> None:
+    assert REPAIRS["bare_count"](record("q", "1,85"), "messages[1].content") == record("q", "1,85")
 
 
 def test_every_lint_has_its_kind_and_every_repair_its_lint() -> None:

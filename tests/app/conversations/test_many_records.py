@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from app.conversations.normalize import as_messages, normalize
+from app.conversations.normalize import normalize
 from app.conversations.reader import parse
 from app.conversations.records import Conversation
 from app.conversations.render import Renderer
+from tests.app.conversations.openai_form import as_messages
 
 WORDS = ["the", "Zürich", "東京", "count", "<think>", "</think>", "<|im_end|>", '{"a": 1}', "[1, 2]", "3.5", "\n\n"]
 WORDS += ["e\u0301", "naïve", "😀", ":", "  "]

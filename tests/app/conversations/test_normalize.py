@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from app.conversations.normalize import as_messages, json_text, normalize, with_system_prompt
+from app.conversations.normalize import json_text, normalize, with_system_prompt
 from app.conversations.reader import parse
-from app.conversations.records import Conversation, Image, Rejected, Text
+from app.conversations.records import Image, Rejected, Text
+from tests.app.conversations.openai_form import as_messages
 
 
 def chat(*turns: tuple[str, Any]) -> dict[str, Any]:
@@ -175,9 +176,3 @@ def test_the_weights_of_sharegpt_data_stand_on_each_turn() -> None:
     conversation = normalize({"conversations": [*first, *answers]})
     assert [turn.is_context for turn in conversation.turns] == [False, False, True, False]
     assert normalize(as_messages(conversation)) == conversation
-
-
-def test_the_prompt_of_a_conversation_ends_before_its_last_answer() -> None:
-    conversation = normalize(chat(U, A, ("user", "more"), ("assistant", "last")))
-    assert [turn.text for turn in conversation.prompt.turns] == ["q", "a", "more"]
-    assert isinstance(conversation.prompt, Conversation)

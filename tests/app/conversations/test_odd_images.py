@@ -55,6 +55,8 @@ def seen(folder: Path, *rows: dict[str, Any]) -> tuple[list[tuple[str, int]], di
     [
         (turned(), "image_rotated"),
         (picture("JPEG", "CMYK"), "image_converted"),
+        (picture("PNG", "I;16"), "image_converted"),
+        (picture("PNG", "RGBA"), "image_converted"),
         (moving(), "image_animated"),
         (picture("PNG", "1", (5000, 4000)), "image_large"),
         (picture("JPEG")[:-200], "image_broken"),
@@ -67,25 +69,26 @@ def test_an_odd_picture_is_found(tmp_path: Path, data: bytes, kind: str) -> None
     assert (kind, 1) in seen(tmp_path, row(data))[0]
 
 
-def test_a_turned_picture_is_measured_as_it_is_shown(tmp_path: Path) -> None:
-    assert images.measure(turned()) == (32, 64)
+def test_a_turned_picture_is_measured_as_it_is_shown() -> None:
+    shown = images.read_image(item(turned()), "image")
+    assert (shown.width, shown.height) == (32, 64)
 
 
 def test_the_same_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[int] = []
-    measure = images.measure
+    decoded: list[tuple[int, int]] = []
+    as_rgb = images.as_rgb
 
-    def counted(data: bytes) -> tuple[int, int]:
-        decoded.append(len(data))
-        return measure(data)
+    def counted(one: PIL.Image.Image) -> tuple[PIL.Image.Image, bool]:
+        decoded.append(one.size)
+        return as_rgb(one)
 
-    monkeypatch.setattr(images, "measure", counted)
+    monkeypatch.setattr(images, "as_rgb", counted)
     images._look.cache_clear()
     rows = [
         row(picture("PNG", size=(70, 40)), picture("PNG", size=(40, 70))) | {"response": f"no {n}"} for n in range(9)
     ]
     _, totals = seen(tmp_path, *rows)
-    assert (len(decoded), totals["images"]) == (2, 18)
+    assert (decoded, totals["images"]) == ([(70, 40), (40, 70)], 18)
     assert totals["image_tokens"] == 18 * images.ImageRules().num_tokens(70, 40)
 
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.conversations.normalize import as_messages, normalize
+from app.conversations.normalize import normalize
 from app.conversations.part import Looker, Options, Task
 from app.conversations.reader import parse
 from app.conversations.records import Conversation, Rejected
 from app.conversations.render import Renderer
 from app.conversations.template import compile_template
+from tests.app.conversations.openai_form import as_messages
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

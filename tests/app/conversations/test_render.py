@@ -178,12 +178,14 @@ def test_our_own_marks_in_the_data_come_through(renderer: Renderer, mark: str) -
     assert targets(renderer, conversation) == f"{text}<|im_end|>"
 
 
-def test_an_answer_that_begins_with_a_line_break_follows_the_prompt_it_will_be_asked_with(renderer: Renderer) -> None:
+def test_an_answer_that_begins_with_a_line_break_follows_the_prompt_it_will_be_asked_with(
+    renderer: Renderer, plain_tokenizer: Tokenizer
+) -> None:
     conversation = talk(("user", "q"), ("assistant", "\n\nwell"))
-    prompt = renderer.encode_prompt(conversation.prompt)
-    assert renderer.encode(conversation).ids[: len(prompt.ids)] == prompt.ids
-    assert prompt.num_targets == 0
-    assert renderer.decode(prompt.ids).endswith("<|im_start|>assistant\n")
+    asked = renderer.text(Conversation(conversation.turns[:-1]), add_generation_prompt=True)
+    ids = plain_tokenizer.encode(asked, add_special_tokens=False).ids
+    assert list(renderer.encode(conversation).ids[: len(ids)]) == ids
+    assert asked.endswith("<|im_start|>assistant\n")
 
 
 def test_an_image_takes_the_tokens_of_its_grid_between_its_borders(renderer: Renderer) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.conversations.normalize import as_messages, normalize
+from app.conversations.normalize import normalize
 from app.conversations.records import Call, Conversation, Image, Rejected
 from app.conversations.render import Renderer
 from app.conversations.shapes import shape_of, turn_fields
+from tests.app.conversations.openai_form import as_messages
 
 WANTED = [("system", "be kind"), ("user", "hello"), ("assistant", "hi"), ("user", "what?"), ("assistant", "that")]
 TALK: dict[str, dict[str, Any]] = {
@@ -130,7 +131,7 @@ def test_a_place_without_an_image_is_named_where_the_list_of_images_is_null() ->
 
 CALL = {"name": "add", "arguments": {"a": 1, "b": "zwei"}}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
-OPENAI = {
+OPENAI: dict[str, Any] = {
     "tools": [TOOL],
     "messages": [
         {"role": "user", "content": "1 + 2?"},
@@ -175,3 +176,34 @@ def test_a_template_that_drops_calls_is_refused(renderer: Renderer) -> None:
 def test_the_openai_form_of_a_conversation_normalizes_to_itself(value: object) -> None:
     conversation: Conversation = normalize(value)
     assert normalize(as_messages(conversation)) == conversation
+
+
+def test_one_function_call_of_an_assistant_is_a_call_of_a_tool() -> None:
+    one = {"role": "assistant", "content": None, "tool_calls": None, "function_call": CALL}
+    assert normalize({"messages": [OPENAI["messages"][0], one]}).turns[1].calls == normalize(OPENAI).turns[1].calls
+
+
+@pytest.mark.parametrize("key", ["tool_calls", "function_call"])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_calls_that_no_assistant_makes_are_refused_and_empty_ones_lose_nothing(key: str, place: int) -> None:
+    turns: list[dict[str, Any]] = [{"role": "system", "content": "s"}, *OPENAI["messages"]]
+    turns[place] = turns[place] | {key: [{"function": CALL}]}
+    assert rejection({"messages": turns}) == ("wrong_shape", f"messages[{place}].{key}")
+    no_calls: Any
+    for no_calls in (None, [], {}, ""):
+        turns[place] = turns[place] | {key: no_calls}
+        assert len(normalize({"messages": turns}).turns) == 5
+
+
+@pytest.mark.parametrize(
+    ("turn", "field"),
+    [
+        ({"from": "function_call", "value": json.dumps(CALL), "tool_calls": [CALL]}, "conversations[1].tool_calls"),
+        ({"from": "gpt", "value": "", "tool_calls": [CALL], "function_call": CALL}, "conversations[1].function_call"),
+        ({"from": "gpt", "value": "", "function_call": {"name": 1}}, "conversations[1].function_call"),
+        ({"from": "gpt", "value": "", "tool_calls": [CALL, {}]}, "conversations[1].tool_calls[1]"),
+        ({"from": "gpt", "value": "", "tool_calls": {"name": "add"}}, "conversations[1].tool_calls"),
+    ],
+)
+def test_calls_of_which_only_some_would_be_kept_are_refused(turn: dict[str, Any], field: str) -> None:
+    assert rejection({"conversations": [HUMAN, turn]}) == ("wrong_shape", field)

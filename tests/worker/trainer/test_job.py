@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 
 from app.conversations.render import Renderer
-from app.conversations.split import split_validation
+from app.conversations.split import choose_validation, num_for_validation
 from app.schemas import JobSpec
 from tests.tiny import CPU, conversation, make_job, of_kind, picture_conversation, read_events, run_job, write_jsonl
 from worker.trainer.atomic import list_files
@@ -138,7 +138,8 @@ def reloaded(folder: Path, model_dir: Path, use_qlora: bool) -> PeftModel:
 
 def validation_examples(spec: JobSpec) -> list[Example]:
     found = tokenize(Path(spec.dataset_path), Renderer.load(Path(spec.model_path)), spec.config, lambda count: None)
-    _, kept = split_validation(len(RECORDS), spec.config.validation_share, spec.config.seed)
+    wanted = num_for_validation(len(RECORDS), spec.config.validation_share)
+    _, kept = choose_validation(len(RECORDS), wanted, spec.config.seed)
     return [one for i in kept if (one := found.examples[i])]
 
 
