@@ -111,37 +111,11 @@ document.addEventListener("click", (event) => {
   if (opener) $("#" + opener.dataset.open).showModal();
   if (theme) toggleTheme(theme);
   if (copy) navigator.clipboard.writeText($(copy.dataset.copy).textContent).then(() => toast("Copied."));
-  if (event.target.tagName === "DIALOG") event.target.close();
+  // The second half of a double click meets the backdrop of the dialog that the first one opened.
+  if (event.target.tagName === "DIALOG" && event.detail < 2) event.target.close();
   const menu = event.target.closest("[popover] button")?.closest("[popover]");
   if (menu) setTimeout(() => menu.hidePopover());
   if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
-});
-
-document.addEventListener("htmx:after:swap", (event) => {
-  showTimes();
-  const dialog = $("#dialog");
-  if (event.detail?.ctx?.target === dialog && dialog.childElementCount && !dialog.open) dialog.showModal();
-});
-document.addEventListener("htmx:after:request", (event) => {
-  const { ctx } = event.detail;
-  if (ctx.sourceElement.closest("dialog") && ctx.request.method === "POST") $("#dialog").close();
-  if (ctx.response.status === 401 || new URL(ctx.response.raw.url).pathname === "/login") location.reload();
-});
-// What was asked shows at once; the server's answer, good or bad, reads the region anew.
-document.addEventListener("htmx:before:request", (event) => {
-  const word = event.detail.ctx.sourceElement.dataset.soon, pill = $("#job-head .pill");
-  if (!word || !pill) return;
-  pill.className = "pill stopping";
-  setText(pill, word);
-});
-document.addEventListener("htmx:before:swap", (event) => {
-  // An error page must not land in the middle of a region; a refusal says why in a toast instead.
-  const { ctx } = event.detail, status = ctx.response?.status ?? 200;
-  if (status < 400) return;
-  event.preventDefault();
-  if (ctx.sourceElement === live.element) return;
-  if (ctx.sourceElement.dataset.soon) htmx.trigger(document.body, "state", {});
-  if (!ctx.response.headers.get("HX-Trigger")) toast(`The control center answered ${status}. Reload the page and try again.`, "bad");
 });
 
 // ---- shortcuts -------------------------------------------------------------------------------------------------
