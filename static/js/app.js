@@ -115,7 +115,8 @@ document.addEventListener("click", (event) => {
   if (event.target.tagName === "DIALOG" && event.detail < 2) event.target.close();
   const menu = event.target.closest("[popover] button")?.closest("[popover]");
   if (menu) setTimeout(() => menu.hidePopover());
-  if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
+  const left = event.target.closest("[data-close]")?.closest("dialog");
+  if (left) { event.preventDefault(); left.close(); }
 });
 
 // ---- shortcuts -------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def test_a_double_click_is_sent_once_and_presses_nothing_that_comes_in_its_place
 
 def test_a_button_whose_request_is_under_way_sends_no_second_one(page: Page, server: Server, waiting: int) -> None:
     held: list[Route] = []
-    page.route("**/queue/_open", lambda route: held.append(route))
+    page.route("**/queue/_open", lambda route: held.append(route))  # noqa: PLW0108
     page.goto(f"{server.url}/queue")
     page.click("#pause-all")
     page.wait_for_function("document.querySelector('#opening .htmx-request')")
@@ -61,7 +61,7 @@ def test_a_button_whose_request_is_under_way_sends_no_second_one(page: Page, ser
 def test_a_form_without_script_of_its_own_is_sent_once(page: Page, server: Server, api: httpx.Client) -> None:
     api.put("/api/datasets/twice.jsonl", content=rows(30, "twice"))
     held: list[Route] = []
-    page.route(re.compile(r"/jobs$"), lambda route: held.append(route))
+    page.route(re.compile(r"/jobs$"), lambda route: held.append(route))  # noqa: PLW0108
     page.goto(f"{server.url}/jobs/new")
     twice = "(button) => { button.click(); setTimeout(() => button.click(), 200); }"
     page.get_by_role("button", name="Add job").evaluate(twice)

@@ -1,0 +1,15 @@
+"""The page of a dataset: its forms, its words in every state, its search."""
+
+from tests.factories import Center
+
+
+def test_a_file_with_other_keys_is_read_differently_from_its_page(center: Center) -> None:
+    lines = b"".join(b'{"question": "What is %d?", "answer": "It is a number."}\n' % n for n in range(30))
+    dataset = center.upload(lines)
+    assert dataset["state"] == "refused" and "Read it differently" in center.get("/datasets/1").text
+    sent = {"shape": "prompt", "fields": "prompt=question, response=answer"}
+    answer = center.client.post("/datasets/1/reading", headers=center.headers, data=sent, follow_redirects=False)
+    assert answer.status_code == 303 and center.wait_for_dataset(1)["num_valid"] == 30
+    assert 'value="prompt=question, response=answer"' in center.get("/datasets/1").text
+    wrong = center.client.post("/datasets/1/reading", headers=center.headers, data={"fields": "prompt question"})
+    assert wrong.status_code == 422 and "must be written as key=name" in wrong.text
