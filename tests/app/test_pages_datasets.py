@@ -1,5 +1,8 @@
 """The page of a dataset: its forms, its words in every state, its search."""
 
+import re
+
+from app.conversations.containers.archives import DATA_SUFFIXES, PACKED_SUFFIXES
 from tests.factories import Center
 
 
@@ -13,3 +16,8 @@ def test_a_file_with_other_keys_is_read_differently_from_its_page(center: Center
     assert 'value="prompt=question, response=answer"' in center.get("/datasets/1").text
     wrong = center.client.post("/datasets/1/reading", headers=center.headers, data={"fields": "prompt question"})
     assert wrong.status_code == 422 and "must be written as key=name" in wrong.text
+
+
+def test_the_chooser_offers_every_kind_of_file_that_is_taken(center: Center) -> None:
+    (accepted,) = re.findall(r'type="file" accept="([^"]+)"', center.get("/datasets").text)
+    assert {*DATA_SUFFIXES, *PACKED_SUFFIXES, ".zip", ".tar"} <= set(accepted.split(","))
