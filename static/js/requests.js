@@ -44,6 +44,19 @@ document.addEventListener("htmx:after:request", (event) => {
   if (ctx.response.status === 401 || new URL(ctx.response.raw.url).pathname === "/login") location.reload();
 });
 
+// What a search asks for stands in the address too, so that the way back leads to the same hits.
+document.addEventListener("htmx:after:request", (event) => {
+  const { sourceElement, request } = event.detail.ctx;
+  if (!sourceElement.matches("[data-in-address]")) return;
+  const address = new URL(location.href);
+  address.searchParams.delete("after");
+  for (const [name, value] of new URL(request.action, location.href).searchParams) {
+    if (value) address.searchParams.set(name, value);
+    else address.searchParams.delete(name);
+  }
+  history.replaceState(history.state, "", address);
+});
+
 // What was asked shows at once; the server's answer, good or bad, reads the region anew.
 document.addEventListener("htmx:before:request", (event) => {
   const { ctx } = event.detail, word = ctx.sourceElement.dataset.soon, pill = $("#job-head .pill");

@@ -3,7 +3,7 @@
 import re
 
 from app.conversations.containers.archives import DATA_SUFFIXES, PACKED_SUFFIXES
-from tests.factories import Center
+from tests.factories import Center, rows
 
 
 def test_a_file_with_other_keys_is_read_differently_from_its_page(center: Center) -> None:
@@ -21,3 +21,11 @@ def test_a_file_with_other_keys_is_read_differently_from_its_page(center: Center
 def test_the_chooser_offers_every_kind_of_file_that_is_taken(center: Center) -> None:
     (accepted,) = re.findall(r'type="file" accept="([^"]+)"', center.get("/datasets").text)
     assert {*DATA_SUFFIXES, *PACKED_SUFFIXES, ".zip", ".tar"} <= set(accepted.split(","))
+
+
+def test_the_next_records_have_a_well_formed_address(center: Center) -> None:
+    center.upload(rows(60))
+    for asked, wanted in (("", "/datasets/1?after="), ("?q=What", "/datasets/1?q=What&amp;after=")):
+        (more,) = re.findall(r'href="(/datasets/1\?[^"]*after=[^"]*)#records"', center.get(f"/datasets/1{asked}").text)
+        assert more.startswith(wanted)
+        assert center.get(more.replace("&amp;", "&")).status_code == 200
