@@ -67,15 +67,17 @@ function showTimes(root = document) {
 }
 
 // ---- theme: the cookie lets the server write it, so nothing flashes --------------------------------------------
-function toggleTheme(button) {
+function toggleTheme() {
   const order = ["auto", "light", "dark"], root = document.documentElement;
   const next = order[(order.indexOf(root.dataset.theme) + 1) % 3];
   root.dataset.theme = next;
   document.cookie = `theme=${next}; path=/; max-age=31536000; samesite=strict`;
-  button.title = `Theme: ${next}`;
-  button.setAttribute("aria-label", button.title);
-  const use = $("use", button);
-  use.setAttribute("href", use.getAttribute("href").replace(/#.*/, "#" + { auto: "sun-moon", light: "sun", dark: "moon" }[next]));
+  for (const button of $$("[data-theme-toggle]")) {
+    button.title = `Theme: ${next}`;
+    button.setAttribute("aria-label", button.title);
+    const use = $("use", button);
+    use.setAttribute("href", use.getAttribute("href").replace(/#.*/, "#" + { auto: "sun-moon", light: "sun", dark: "moon" }[next]));
+  }
   document.dispatchEvent(new Event("themechange"));
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
@@ -106,10 +108,9 @@ function toast(text, kind = "ok", undo = null) {
 document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.kind, event.detail.undo));
 
 document.addEventListener("click", (event) => {
-  const opener = event.target.closest("[data-open]"), theme = event.target.closest("[data-theme-toggle]");
-  const copy = event.target.closest("[data-copy]");
+  const opener = event.target.closest("[data-open]"), copy = event.target.closest("[data-copy]");
   if (opener) $("#" + opener.dataset.open).showModal();
-  if (theme) toggleTheme(theme);
+  if (event.target.closest("[data-theme-toggle]")) toggleTheme();
   if (copy) navigator.clipboard.writeText($(copy.dataset.copy).textContent).then(() => toast("Copied."));
   // The second half of a double click meets the backdrop of the dialog that the first one opened.
   if (event.target.tagName === "DIALOG" && event.detail < 2) event.target.close();

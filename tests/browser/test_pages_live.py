@@ -115,3 +115,15 @@ def test_without_script_a_job_is_added_seen_and_stopped(browser: Browser, server
     page.click("#job-head .btn.stop")
     expect(page.locator("#job-head .pill")).to_have_text(re.compile("Stopping|Stopped"))
     context.close()
+
+
+def test_a_phone_reaches_every_page_and_the_theme(phone: Page, server: Server) -> None:
+    for name in ("Queue", "Inbox", "Adapters", "Recipes", "Nodes", "Trash"):
+        phone.goto(server.url)
+        phone.click(".tabs >> text=More")
+        phone.click(f"#more >> text={name}")
+        phone.wait_for_url(f"{server.url}/{name.lower()}")
+        expect(phone.locator(".tabs [aria-current]")).to_have_text("More")
+    phone.click(".tabs >> text=More")
+    phone.click("#more >> text=Theme")
+    expect(phone.locator("html")).to_have_attribute("data-theme", "light")
