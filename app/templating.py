@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -245,6 +246,14 @@ HEADINGS = {
 }
 
 
+def _came_from(request: Request) -> str | None:
+    """The page whose link or form led here, where it is one of ours and another than this."""
+    page = urlsplit(request.headers.get("referer", ""))
+    if page.netloc != request.url.netloc or page.path == request.url.path:
+        return None
+    return "/" + page.path.lstrip("/") + (f"?{page.query}" if page.query else "")
+
+
 def render_error(request: Request, status_code: int, error: Mapping[str, Any]) -> HTMLResponse:
     """The page of an error; `error` as the API shows it. Script hears the sentence too, and shows it as a toast."""
     heading = HEADINGS.get(status_code, "The control center failed" if status_code >= 500 else "That did not work")
@@ -256,6 +265,7 @@ def render_error(request: Request, status_code: int, error: Mapping[str, Any]) -
         headers={"HX-Trigger": toast},
         heading=heading,
         message=error["message"],
+        back=_came_from(request),
         lanes=None,
         stream=None,
     )

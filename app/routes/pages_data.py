@@ -262,12 +262,11 @@ def next_url(request: Request, rows: list[dict[str, Any]], limit: int) -> str | 
 
 def recheck_forms(session: Session, dataset: dict[str, Any]) -> dict[str, Any]:
     """What the forms show that have a dataset checked anew: how it is read, and what it is compared with."""
-    kept, compared = dataset["reading"] or {}, dataset["compared_with"] or []
-    written = ", ".join(f"{key}={own}" for key, own in kept.get("fields", {}).items())
+    compared = dataset["compared_with"] or []
     chosen = [datasets.view(one) for other_id in compared if (one := session.get(Dataset, other_id))]
     newest = [one for one in dataset_views(session, MAX_OTHERS) if one["id"] not in (dataset["id"], *compared)]
     return {
-        "reading": {"shape": kept.get("shape") or "", "fields": written},
+        "reading": dataset["reading_form"],
         "shapes": [("", "As detected"), *((shape, shape.capitalize()) for shape in SHAPE_KEYS)],
         "others": [
             one | {"is_compared": one in chosen}

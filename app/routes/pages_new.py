@@ -14,6 +14,7 @@ from app.errors import AppError, Conflict, DiskFull, WrongInput
 from app.models import ENDED, Job
 from app.routes import pages_data as data
 from app.routes import pages_form
+from app.routes.pages_back import lead_back
 from app.routes.params import ModelsDep, Who
 from app.schemas import TINY_MODEL
 from app.services import estimates, jobs, rechecks, recipes
@@ -219,3 +220,7 @@ async def show_estimate(request: Request, database: DatabaseDep, models: ModelsD
 def _show(request: Request, database: Database, models: BaseModels, form: dict[str, str]) -> HTMLResponse:
     with database.read() as session:
         return render(request, "jobs/_estimate.html", **card(session, models, form))
+
+
+for _name in ("_recipe", "_from_recipe"):
+    lead_back(router, f"/{_name}", "/jobs/new")

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from app.db import Database, DatabaseDep
 from app.models import Node
 from app.routes import pages_data as data
+from app.routes.pages_back import lead_back
 from app.services import nodes
 from app.templating import render, told
 
@@ -66,6 +67,8 @@ def _add_action(action: str) -> None:
     def act(database: DatabaseDep, node_id: int) -> Response:
         _act(database, node_id, action)
         return RedirectResponse("/nodes", 303)
+
+    lead_back(router, f"/{{node_id}}/{action}", "/nodes")
 
 
 for _name in ACTIONS:

@@ -16,6 +16,7 @@ from app.errors import Conflict, NotFound, WrongInput
 from app.models import Adapter, Checkpoint, Dataset, Job
 from app.routes import pages_data as data
 from app.routes import pages_form
+from app.routes.pages_back import lead_back
 from app.routes.params import JsonBody, StorageDep, Who
 from app.services import adapters, checkpoints, datasets, jobs, purge, retention, trash
 from app.services.trashed import Thing, as_told, label
@@ -148,6 +149,9 @@ def _change_retention(request: Request, database: Database, form: dict[str, str]
     return RedirectResponse("/trash", 303)
 
 
+lead_back(router, "/trash/retention", "/trash")
+
+
 def _items(session: Session) -> list[dict[str, Any]]:
     return [one | {"url": PAGES[one["kind"]].format(**one), "taken_back": False} for one in trash.view_all(session)]
 
@@ -181,7 +185,7 @@ def empty_trash_live(request: Request, database: DatabaseDep, storage: StorageDe
     with database.write() as session:
         gone = _items(session)
         purge.expired(session, storage, timedelta(0))
-        context = {"items": _items(session), "keep": retention.read(session).trash_days}
+        context: dict[str, Any] = {"items": _items(session), "keep": retention.read(session).trash_days}
     names = ", ".join(one["name"] for one in gone[:MAX_NAMED]) + (" and more" if len(gone) > MAX_NAMED else "")
     words = f"Deleted {plural(len(gone), 'thing')} for good: {names}." if gone else "The trash was empty already."
     return render(request, "trash/_contents.html", headers=_toast(words), **context)
@@ -227,6 +231,8 @@ def _add_button(action: str, act_on: Callable[[Session, Thing, str], None], word
     def act_plain(database: DatabaseDep, kind: trash.Kind, number: int, who: Who) -> RedirectResponse:
         item = act(database, kind, number, who)
         return RedirectResponse(PAGES[kind].format(**item), 303)
+
+    lead_back(router, f"/trash/{{kind}}/{{number}}/{action}", "/trash")
 
 
 _add_button("move", trash.move, "Moved {name} to the trash.")
