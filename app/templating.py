@@ -157,12 +157,6 @@ def ago(value: str | None) -> str:
     return "just now"
 
 
-def took(job: Mapping[str, Any]) -> float | None:
-    """Seconds from the start of a job to its end, or to now."""
-    start, end = moment(job["started_at"]), moment(job["ended_at"])
-    return ((end or datetime.now(UTC)) - start).total_seconds() if start else None
-
-
 def state_word(job: Mapping[str, Any]) -> str:
     """The word a person reads for the state of a job."""
     if job["state"] in ("claimed", "running") and job["asked"] in ASKED_WORDS:
@@ -193,7 +187,7 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    times = (duration, clock, soon, ago, took)
+    times = (duration, clock, soon, ago)
     filters = (number, plural, loss, short, size, memory, *times, state_word, kind_word, who_words)
     environment.filters.update({one.__name__: one for one in filters})
     environment.globals.update(

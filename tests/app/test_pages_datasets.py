@@ -1,5 +1,6 @@
 """The page of a dataset: its forms, its words in every state, its search."""
 
+import html
 import re
 
 import pytest
@@ -102,9 +103,9 @@ def test_a_check_that_found_nothing_to_train_says_what_to_do(
     center: Center, content: bytes, heading: str, advice: str
 ) -> None:
     center.upload(content, "odd.csv")
-    html = center.get("/datasets/1").text
-    assert heading in html and advice in html
-    assert "Upload the file again to repeat it" not in html
+    page = center.get("/datasets/1").text
+    assert heading in page and advice in page
+    assert "Upload the file again to repeat it" not in page
     assert not any("when the check is through" in center.get(f"/datasets/1/{name}").text for name in REGIONS)
 
 
@@ -122,3 +123,9 @@ def test_a_check_that_did_not_get_through_is_made_again_by_a_button(center: Cent
     assert all("nothing is known of the records" in center.get(f"/datasets/1/{name}").text for name in REGIONS)
     assert send(center, "/datasets/1/reading", shape="", fields="").status_code == 303
     assert center.wait_for_dataset(1)["state"] == "ready"
+
+
+def test_the_sample_of_the_format_passes_its_own_check(center: Center) -> None:
+    (sample,) = re.findall(r'<pre class="code wrap" id="sample">(.*?)</pre>', center.get("/datasets").text, re.DOTALL)
+    dataset = center.upload(html.unescape(sample).encode())
+    assert (dataset["num_valid"], dataset["findings"]) == (3, {})
