@@ -108,6 +108,12 @@ def set_session_cookie(response: Response, settings: Settings, token: str, secur
     )
 
 
+def has_session(headers: Headers, name: str, token: str) -> bool:
+    # Cookies of other ports of this host come along, in whatever shape: the parser takes each by itself.
+    value = cookie_parser(headers.get("cookie", "")).get(name)
+    return value is not None and _read_signed(token, "session", value) is not None
+
+
 @dataclass(frozen=True)
 class Tokens:
     operator: str
@@ -196,9 +202,7 @@ class Gate:
         return False
 
     def has_session(self, headers: Headers) -> bool:
-        # Cookies of other ports of this host come along, in whatever shape: the parser takes each by itself.
-        value = cookie_parser(headers.get("cookie", "")).get(self.cookie)
-        return value is not None and _read_signed(self.tokens.operator, "session", value) is not None
+        return has_session(headers, self.cookie, self.tokens.operator)
 
 
 def check_origin(scope: Scope, headers: Headers, bearer: bool) -> None:

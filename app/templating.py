@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -156,12 +157,6 @@ def ago(value: str | None) -> str:
     return "just now"
 
 
-def took(job: Mapping[str, Any]) -> float | None:
-    """Seconds from the start of a job to its end, or to now."""
-    start, end = moment(job["started_at"]), moment(job["ended_at"])
-    return ((end or datetime.now(UTC)) - start).total_seconds() if start else None
-
-
 def state_word(job: Mapping[str, Any]) -> str:
     """The word a person reads for the state of a job."""
     if job["state"] in ("claimed", "running") and job["asked"] in ASKED_WORDS:
@@ -192,7 +187,7 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    times = (duration, clock, soon, ago, took)
+    times = (duration, clock, soon, ago)
     filters = (number, plural, loss, short, size, memory, *times, state_word, kind_word, who_words)
     environment.filters.update({one.__name__: one for one in filters})
     environment.globals.update(
@@ -245,6 +240,14 @@ HEADINGS = {
 }
 
 
+def _came_from(request: Request) -> str | None:
+    """The page whose link or form led here, where it is one of ours and another than this."""
+    page = urlsplit(request.headers.get("referer", ""))
+    if page.netloc != request.url.netloc or page.path == request.url.path:
+        return None
+    return "/" + page.path.lstrip("/") + (f"?{page.query}" if page.query else "")
+
+
 def render_error(request: Request, status_code: int, error: Mapping[str, Any]) -> HTMLResponse:
     """The page of an error; `error` as the API shows it. Script hears the sentence too, and shows it as a toast."""
     heading = HEADINGS.get(status_code, "The control center failed" if status_code >= 500 else "That did not work")
@@ -256,6 +259,7 @@ def render_error(request: Request, status_code: int, error: Mapping[str, Any]) -
         headers={"HX-Trigger": toast},
         heading=heading,
         message=error["message"],
+        back=_came_from(request),
         lanes=None,
         stream=None,
     )

@@ -10,6 +10,7 @@ from app.db import Database, DatabaseDep
 from app.inbox_files import Standing
 from app.inbox_table import ENDED, LIVE
 from app.routes import pages_data as data
+from app.routes.pages_back import lead_back
 from app.routes.params import Cursor, Limit, page_of
 from app.services import inbox
 from app.templating import render
@@ -102,3 +103,7 @@ def replay_on_page(request: Request, database: DatabaseDep, file_id: int) -> Red
 def dismiss_on_page(database: DatabaseDep, file_id: int) -> RedirectResponse:
     _dismiss(database, file_id)
     return RedirectResponse("/inbox", 303)
+
+
+for _name in ("replay", "dismiss"):
+    lead_back(router, f"/inbox/{{file_id}}/{_name}", "/inbox")

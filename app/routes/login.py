@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from app.config import Settings
 from app.db import DatabaseDep
 from app.models import Nonce
-from app.security import Tokens, read_login_code, set_session_cookie
+from app.security import Tokens, cookie_name, has_session, read_login_code, set_session_cookie
 from app.templating import render
 
 router = APIRouter()
@@ -33,17 +33,23 @@ def show_login(request: Request, database: DatabaseDep, code: str | None = None)
     tokens: Tokens = request.app.state.tokens
     known = read_login_code(tokens.operator, code)
     if known is None:
-        error = (
-            "This link has expired or is not whole. Get a new one with `trainctl login-url`, or sign in with the token."
-        )
-        return render(request, "login.html", error=error, status_code=401)
+        return _no_use(request, "This link has expired or is not whole.")
     expires_at, nonce = known
     with database.write() as session:
         if session.get(Nonce, nonce) is not None:
-            error = "This link was used already. Get a new one with `trainctl login-url`, or sign in with the token."
-            return render(request, "login.html", error=error, status_code=401)
+            return _no_use(request, "This link was used already.")
         session.add(Nonce(value=nonce, expires_at=expires_at))
     return _signed_in(request)
+
+
+def _no_use(request: Request, why: str) -> Response:
+    """A link that signs nobody in: whoever is signed in goes on to the dashboard."""
+    settings: Settings = request.app.state.settings
+    tokens: Tokens = request.app.state.tokens
+    if has_session(request.headers, cookie_name(settings.port), tokens.operator):
+        return RedirectResponse("/", 303, {"Cache-Control": "no-store"})
+    error = f"{why} Get a new one with `trainctl login-url`, or sign in with the token."
+    return render(request, "login.html", error=error, status_code=401)
 
 
 @router.post("/login", response_model=None)

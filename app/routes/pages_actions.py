@@ -11,6 +11,7 @@ from starlette.responses import Response
 from app.db import Database, DatabaseDep
 from app.errors import wrong_field
 from app.models import HELD, PRIORITIES, Job
+from app.routes.pages_back import lead_back
 from app.routes.params import Who
 from app.services import control, jobs, order, waiting
 from app.templating import told
@@ -106,6 +107,8 @@ def _add_action(action: str) -> None:
     async def act(request: Request, database: DatabaseDep, job_id: int, who: Who) -> Response:
         await _act(request, database, job_id, action, who)
         return RedirectResponse("/queue" if action in ("move", "priority") else f"/jobs/{job_id}", 303)
+
+    lead_back(router, f"/{{job_id}}/{action}", "/jobs/{job_id}")
 
 
 async def _act(request: Request, database: Database, job_id: int, action: str, who: str) -> str:

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 from app.columns import utc_now
 from app.conversations.containers.reading import SHAPE_KEYS
 from app.hub import event_json
-from app.models import HELD, Dataset, Event, Job, JobState, Lane
+from app.models import HELD, Attempt, Dataset, Event, Job, JobState, Lane
 from app.services import (
     adapters,
     black_boxes,
@@ -92,15 +92,27 @@ def lane_title(lane: dict[str, Any]) -> str:
 
 
 def job_card(session: Session, job: Job) -> dict[str, Any]:
-    """A job's view with the names of its datasets."""
+    """A job's view with the names of its datasets, and how long it was worked on."""
     return job_cards(session, [job])[0]
 
 
 def job_cards(session: Session, rows: list[Job]) -> list[dict[str, Any]]:
     named = select(Dataset.id, Dataset.name).where(col(Dataset.id).in_({job.dataset_id for job in rows}))
-    names = dict(session.exec(named).all())
+    names, took = dict(session.exec(named).all()), worked_seconds(session, rows)
     views = [as_told(view) for view in jobs.views(session, rows)]
-    return [view | {"datasets": [_named(names, job.dataset_id)]} for job, view in zip(rows, views, strict=True)]
+    return [
+        view | {"datasets": [_named(names, job.dataset_id)], "took_s": took.get(job.id)}
+        for job, view in zip(rows, views, strict=True)
+    ]
+
+
+def worked_seconds(session: Session, rows: list[Job]) -> dict[int | None, float]:
+    """Seconds of all attempts of each job, without what lay between; none for one that never began."""
+    query = select(Attempt).where(col(Attempt.job_id).in_([job.id for job in rows]))
+    took: dict[int | None, float] = {}
+    for one in session.exec(query):
+        took[one.job_id] = took.get(one.job_id, 0.0) + ((one.ended_at or utc_now()) - one.started_at).total_seconds()
+    return took
 
 
 def _named(names: dict[int | None, str], dataset_id: int) -> dict[str, Any]:
@@ -262,12 +274,11 @@ def next_url(request: Request, rows: list[dict[str, Any]], limit: int) -> str | 
 
 def recheck_forms(session: Session, dataset: dict[str, Any]) -> dict[str, Any]:
     """What the forms show that have a dataset checked anew: how it is read, and what it is compared with."""
-    kept, compared = dataset["reading"] or {}, dataset["compared_with"] or []
-    written = ", ".join(f"{key}={own}" for key, own in kept.get("fields", {}).items())
+    compared = dataset["compared_with"] or []
     chosen = [datasets.view(one) for other_id in compared if (one := session.get(Dataset, other_id))]
     newest = [one for one in dataset_views(session, MAX_OTHERS) if one["id"] not in (dataset["id"], *compared)]
     return {
-        "reading": {"shape": kept.get("shape") or "", "fields": written},
+        "reading": dataset["reading_form"],
         "shapes": [("", "As detected"), *((shape, shape.capitalize()) for shape in SHAPE_KEYS)],
         "others": [
             one | {"is_compared": one in chosen}

@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from app.analysis import Analysis
 from app.db import Database, DatabaseDep
-from app.errors import NotFound
+from app.errors import AppError, NotFound
+from app.routes import pages_checks, pages_statistics, pictures
 from app.routes import pages_data as data
-from app.routes import pages_statistics, pictures
+from app.routes.pages_back import sentence
 from app.routes.params import Cursor, StorageDep
 from app.routes.record_filter import Search, hits
 from app.routes.sample import has_sample, sample_file
@@ -80,8 +81,6 @@ def _keep(database: Database, storage: Storage, received: Received, name: str) -
 @router.get("/{dataset_id}")
 async def show_dataset(
     request: Request,
-    database: DatabaseDep,
-    storage: StorageDep,
     dataset_id: int,
     asked: Annotated[Search, Query()],
     numbers: pages_statistics.AskedNumbers,
@@ -89,21 +88,46 @@ async def show_dataset(
     page: Cursor = None,
 ) -> HTMLResponse:
     """Counts, statistics, findings (`of` a kind, from `page` on), and the records that are asked for."""
+    return await answer(request, dataset_id, asked, numbers, of, page)
+
+
+async def answer(
+    request: Request,
+    dataset_id: int,
+    asked: Search,
+    numbers: pages_statistics.Asked,
+    of: str | None = None,
+    after: int | None = None,
+    status_code: int = 200,
+    **sent: Any,
+) -> HTMLResponse:
+    """The page; after a form that was refused with what was `sent` by it, and the `problem`."""
+    database: Database = request.app.state.database
     counted = await pages_statistics.on_page(request, dataset_id, numbers)
 
     def show() -> HTMLResponse:
         with database.read() as session:
-            context = _findings(request, session, dataset_id, of, page) | data.shell(session)
-            found = hits(session, storage, dataset_id, asked) | _statistics(session, dataset_id)
+            context = _findings(request, session, dataset_id, of, after) | data.shell(session)
+            found = hits(session, request.app.state.storage, dataset_id, asked) | _statistics(session, dataset_id)
             found["family"] = _family(session, dataset_id)
             found |= data.recheck_forms(session, found["dataset"]) | {"counted": counted}
-        return render(request, "datasets/dataset.html", **context | found | _kinds(found["dataset"]))
+        shown = context | found | _kinds(found["dataset"]) | {"problem": ""} | sent
+        return render(request, "datasets/dataset.html", status_code=status_code, **shown)
 
     return await to_thread.run_sync(show)
 
 
+async def refused(request: Request, dataset_id: int, error: AppError, **sent: Any) -> HTMLResponse:
+    """The page of the dataset once more, with what was wrong in a form of it and what had been typed."""
+    nothing = pages_statistics.Asked(None, None, None)
+    return await answer(
+        request, dataset_id, Search(), nothing, status_code=error.status_code, problem=sentence(error), **sent
+    )
+
+
 def _view(session: Session, dataset_id: int) -> dict[str, Any]:
-    return as_told(datasets.view(datasets.get(session, dataset_id)))
+    dataset = as_told(datasets.view(datasets.get(session, dataset_id)))
+    return dataset | {"check": pages_checks.ended(dataset), "reading_form": pages_checks.reading_form(dataset)}
 
 
 def _findings(
@@ -130,7 +154,8 @@ def _family(session: Session, dataset_id: int) -> list[dict[str, Any]]:
 
 def _kinds(dataset: dict[str, Any]) -> dict[str, Any]:
     can_make = dataset["state"] == "ready" and dataset["trashed_at"] is None
-    return {"dataset": dataset, "kinds": pictures.kinds(dataset["findings"]), "can_make": can_make}
+    blank = {"chosen": {}, "version_name": ""}
+    return {"dataset": dataset, "kinds": pictures.kinds(dataset["findings"]), "can_make": can_make} | blank
 
 
 def _statistics(session: Session, dataset_id: int) -> dict[str, Any]:

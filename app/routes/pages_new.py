@@ -13,7 +13,8 @@ from app.db import Database, DatabaseDep
 from app.errors import AppError, Conflict, DiskFull, WrongInput
 from app.models import ENDED, Job
 from app.routes import pages_data as data
-from app.routes import pages_form
+from app.routes import pages_form, setting_words
+from app.routes.pages_back import lead_back
 from app.routes.params import ModelsDep, Who
 from app.schemas import TINY_MODEL
 from app.services import estimates, jobs, rechecks, recipes
@@ -23,12 +24,23 @@ from app.templating import render
 MAX_CHOICES = 200
 MAX_CHANGES = 4
 SMALL = 2**30  # below so many bytes nobody asks for less work
-LABELS = {
-    "use_qlora": "QLoRA",
-    "lora_r": "Rank",
-    "max_length": "Context",
-    "row_tokens": "Tokens of a row",
-    "checkpointed_layers": "Layers computed twice",
+# Every field, as the form names it.
+LABELS = setting_words.LABELS | {
+    "dataset_id": "Dataset",
+    "model": "Base model",
+    "mixture": "More datasets",
+    "name": "Name",
+    "priority": "Priority",
+    "retries": "Retries after a fault",
+    "start_after": "Not before",
+    "depends_on": "After these jobs",
+    "max_hours": "Longest duration",
+    "needs_gpus": "GPUs",
+    "needs_memory": "Memory of a GPU",
+    "needs_labels": "Labels",
+    "needs_node": "Node",
+    "zone": "Time zone",
+    "recipe_name": "Name",
 }
 
 router = APIRouter(prefix="/jobs", include_in_schema=False, default_response_class=HTMLResponse)
@@ -137,9 +149,8 @@ def _form_page(
 
 
 def _choice(dataset: dict[str, Any]) -> str:
-    if dataset["num_valid"] is None:
-        return f"{dataset['name']} (being checked)"
-    return f"{dataset['name']} ({dataset['num_valid']:,} records)"
+    name = f"#{dataset['id']} {dataset['name']}"
+    return f"{name} (being checked)" if dataset["num_valid"] is None else f"{name} ({dataset['num_valid']:,} records)"
 
 
 def _differs(form: dict[str, str], names: Iterable[str]) -> bool:
@@ -183,9 +194,7 @@ def card(session: Session, models: BaseModels, form: dict[str, str]) -> dict[str
         found = estimates.of_new_job(session, models, new, config)
     except AppError as error:
         by_field, others = pages_form.sort_errors(error.detail or [], form)
-        named = [
-            f"{LABELS.get(name) or name.replace('_', ' ').capitalize()}: {words}" for name, words in by_field.items()
-        ]
+        named = [f"{LABELS[name]}: {words}" for name, words in by_field.items()]
         return {"estimate": None, "choices": [], "reasons": named + others or [error.message]}
     leakage = rechecks.leakage(session, config.validation_dataset_id, new.dataset_ids)
     return {"estimate": found, "choices": _changes(found), "reasons": [], "leakage": leakage}
@@ -197,10 +206,6 @@ def _changes(found: dict[str, Any]) -> list[dict[str, Any]]:
     if found.get("bf16_fits") and found["memory"]["total"] > SMALL:
         offered = [*offered, {"config": {"use_qlora": False}, "total": None}]
     return [one | {"words": ", ".join(_words(*pair) for pair in one["config"].items())} for one in offered]
-
-
-def _label(name: str) -> str:
-    return LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
 def _words(name: str, value: Any) -> str:
@@ -219,3 +224,7 @@ async def show_estimate(request: Request, database: DatabaseDep, models: ModelsD
 def _show(request: Request, database: Database, models: BaseModels, form: dict[str, str]) -> HTMLResponse:
     with database.read() as session:
         return render(request, "jobs/_estimate.html", **card(session, models, form))
+
+
+for _name in ("_recipe", "_from_recipe"):
+    lead_back(router, f"/{_name}", "/jobs/new")

@@ -11,8 +11,11 @@ from starlette.responses import Response
 from app.db import Database, DatabaseDep
 from app.models import Node
 from app.routes import pages_data as data
+from app.routes.pages_back import lead_back
 from app.services import nodes
 from app.templating import render, told
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 router = APIRouter(prefix="/nodes", include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -25,7 +28,15 @@ def _views(session: Session) -> list[dict[str, Any]]:
 def list_nodes(request: Request, database: DatabaseDep) -> HTMLResponse:
     with database.read() as session:
         context: dict[str, Any] = {"nodes": _views(session), "past": data.past_telemetry(session)}
-        return render(request, "nodes/list.html", base_url=str(request.base_url), **context | data.shell(session))
+        return render(request, "nodes/list.html", **_address(request), **context | data.shell(session))
+
+
+def _address(request: Request) -> dict[str, Any]:
+    """Under which other machines reach this one; an address of the loopback is good here alone."""
+    url = request.base_url
+    if is_loopback := (url.hostname or "") in LOOPBACK:
+        url = url.replace(hostname="THIS-MACHINE")
+    return {"server_url": str(url).rstrip("/"), "is_loopback": is_loopback}
 
 
 @router.get("/_nodes")
@@ -66,6 +77,8 @@ def _add_action(action: str) -> None:
     def act(database: DatabaseDep, node_id: int) -> Response:
         _act(database, node_id, action)
         return RedirectResponse("/nodes", 303)
+
+    lead_back(router, f"/{{node_id}}/{action}", "/nodes")
 
 
 for _name in ACTIONS:

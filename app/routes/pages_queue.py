@@ -15,6 +15,7 @@ from app.columns import utc_now
 from app.db import Database, DatabaseDep
 from app.errors import WrongInput
 from app.routes import pages_data as data
+from app.routes.pages_back import lead_back
 from app.routes.params import Who
 from app.schemas import field_errors
 from app.services import jobs, opening, order, waiting
@@ -107,6 +108,8 @@ def _add_action(action: str) -> None:
     async def act(request: Request, database: DatabaseDep, who: Who) -> Response:
         await _act(request, database, action, who)
         return RedirectResponse("/queue", 303)
+
+    lead_back(router, f"/{action}", "/queue")
 
 
 async def _act(request: Request, database: Database, action: str, who: str) -> str:

@@ -6,12 +6,15 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
 from sqlmodel import Session
+from starlette.responses import Response
 
 from app.analysis import Analysis
 from app.conversations.containers.reading import Reading
 from app.db import Database, DatabaseDep
-from app.errors import wrong_field
+from app.errors import Conflict, WrongInput, wrong_field
 from app.models import Dataset
+from app.routes.pages_back import lead_back
+from app.routes.pages_datasets import refused
 from app.services import datasets, rechecks
 
 WAIT_S = 2.0
@@ -19,35 +22,48 @@ WAIT_S = 2.0
 router = APIRouter(prefix="/datasets", include_in_schema=False)
 
 
-@router.post("/{dataset_id}/reading")
-async def read_as(request: Request, database: DatabaseDep, dataset_id: int) -> RedirectResponse:
+@router.post("/{dataset_id}/reading", response_model=None)
+async def read_as(request: Request, database: DatabaseDep, dataset_id: int) -> Response:
     """Read the file as another shape, or with other names for its keys."""
     async with request.form() as sent:
-        reading = Reading.written(str(sent.get("shape", "")), str(sent.get("fields", "")))
-    return await _again(request, database, dataset_id, lambda session, one: rechecks.read_as(session, one, reading))
+        typed = {name: str(sent.get(name, "")) for name in ("shape", "fields")}
+    try:
+        reading = Reading.written(**typed)
+        return await _again(request, database, dataset_id, lambda session, one: rechecks.read_as(session, one, reading))
+    except (WrongInput, Conflict) as error:
+        return await refused(request, dataset_id, error, reading=typed, is_typed=True)
 
 
-@router.post("/{dataset_id}/cancel")
-async def cancel(request: Request, dataset_id: int) -> RedirectResponse:
+@router.post("/{dataset_id}/cancel", response_model=None)
+async def cancel(request: Request, dataset_id: int) -> Response:
     """Stop its check."""
-    await request.app.state.analysis.cancel(dataset_id)
+    try:
+        await request.app.state.analysis.cancel(dataset_id)
+    except Conflict as error:
+        return await refused(request, dataset_id, error)
     return RedirectResponse(f"/datasets/{dataset_id}", 303)
 
 
-@router.post("/{dataset_id}/compare")
-async def compare(request: Request, database: DatabaseDep, dataset_id: int) -> RedirectResponse:
+@router.post("/{dataset_id}/compare", response_model=None)
+async def compare(request: Request, database: DatabaseDep, dataset_id: int) -> Response:
     """Look for questions of the chosen datasets in this one."""
     async with request.form() as sent:
         written = [str(one) for one in sent.getlist("datasets")]
-    if wrong := next((one for one in written if not (one.isascii() and one.isdigit() and len(one) < 16)), None):
-        raise wrong_field("datasets", f"must be numbers of datasets; {wrong[:40]!r} is none")
-    chosen = [int(one) for one in written]
 
     def begin(session: Session, one: Dataset) -> list[int]:
-        rechecks.compare(session, one, chosen)
+        rechecks.compare(session, one, _numbers(written))
         return [dataset_id]
 
-    return await _again(request, database, dataset_id, begin)
+    try:
+        return await _again(request, database, dataset_id, begin)
+    except (WrongInput, Conflict) as error:
+        return await refused(request, dataset_id, error)
+
+
+def _numbers(written: list[str]) -> list[int]:
+    if wrong := next((one for one in written if not (one.isascii() and one.isdigit() and len(one) < 16)), None):
+        raise wrong_field("datasets", f"must be numbers of datasets; {wrong[:40]!r} is none")
+    return [int(one) for one in written]
 
 
 async def _again(
@@ -62,3 +78,7 @@ async def _again(
         analysis.add(one)
     await analysis.wait(dataset_id, WAIT_S)
     return RedirectResponse(f"/datasets/{dataset_id}", 303)
+
+
+for _name in ("reading", "cancel", "compare"):
+    lead_back(router, f"/{{dataset_id}}/{_name}", "/datasets/{dataset_id}")

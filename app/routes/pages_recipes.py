@@ -11,6 +11,7 @@ from sqlmodel import Session
 from app.db import Database, DatabaseDep
 from app.routes import pages_data as data
 from app.routes import setting_words
+from app.routes.pages_back import lead_back
 from app.services import recipes, retention
 from app.templating import render
 
@@ -72,6 +73,8 @@ def _add_button(action: str, act_on: Act, words: str) -> None:
     def act_plain(database: DatabaseDep, name: str) -> RedirectResponse:
         act(database, name)
         return RedirectResponse("/recipes", 303)
+
+    lead_back(router, f"/{{name}}/{action}", "/recipes")
 
 
 _add_button("delete", recipes.remove, "Deleted the recipe {name}.")

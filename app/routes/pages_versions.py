@@ -6,11 +6,14 @@ from typing import Literal, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.responses import Response
 
 from app import versioning
 from app.db import DatabaseDep
-from app.errors import wrong_field
+from app.errors import Conflict, WrongInput, wrong_field
 from app.routes import pages_data as data
+from app.routes.pages_back import lead_back
+from app.routes.pages_datasets import refused
 from app.routes.params import Cursor, StorageDep
 from app.services import datasets, versions
 from app.templating import render
@@ -31,17 +34,24 @@ class Piece(NamedTuple):
     text: str
 
 
-@router.post("/{dataset_id}/versions")
-async def make_version(request: Request, dataset_id: int) -> RedirectResponse:
+@router.post("/{dataset_id}/versions", response_model=None)
+async def make_version(request: Request, dataset_id: int) -> Response:
     """What the form chose for each kind: keep, exclude or repair."""
     async with request.form() as sent:
-        chosen = {name.removeprefix(PREFIX): value for name, value in sent.items() if name.startswith(PREFIX)}
-        name = str(sent.get("name") or "").strip()[:200] or None
+        chosen = {name.removeprefix(PREFIX): str(value) for name, value in sent.items() if name.startswith(PREFIX)}
+        name = str(sent.get("name") or "").strip()[:200]
     exclude, repair = ([kind for kind, what in chosen.items() if what == wanted] for wanted in ("exclude", "repair"))
-    if not exclude and not repair:
-        raise wrong_field("exclude", "choose Exclude or Repair for at least one kind of finding")
-    made = await versioning.begin(request.app.state, dataset_id, NewVersion(exclude=exclude, repair=repair, name=name))
+    try:
+        if not exclude and not repair:
+            raise wrong_field("exclude", "choose Exclude or Repair for at least one kind of finding")
+        new = NewVersion(exclude=exclude, repair=repair, name=name or None)
+        made = await versioning.begin(request.app.state, dataset_id, new)
+    except (WrongInput, Conflict) as error:
+        return await refused(request, dataset_id, error, chosen=chosen, version_name=name)
     return RedirectResponse(f"/datasets/{made.id}", 303)
+
+
+lead_back(router, "/{dataset_id}/versions", "/datasets/{dataset_id}")
 
 
 @router.get("/{dataset_id}/diff")

@@ -43,5 +43,6 @@ def hits(session: Session, storage: Storage, dataset_id: int, asked: Search) -> 
     if path.is_file():
         found, behind = search.page(session, path, dataset_id, asked.wanted, asked.after, PAGE_SIZE)
     kept = asked.model_copy(update={"after": None})
-    more = f"/datasets/{dataset_id}{kept.query or '?'}&after={behind}" if behind else None
+    start = f"{kept.query}&" if kept.query else "?"
+    more = f"/datasets/{dataset_id}{start}after={behind}" if behind else None
     return {"dataset": datasets.view(dataset), "hits": found, "asked": kept, "more_url": more, "later": asked.after}

@@ -12,17 +12,19 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from app.db import Database, DatabaseDep
-from app.errors import NotFound, WrongInput
+from app.errors import Conflict, NotFound, WrongInput
 from app.models import Adapter, Checkpoint, Dataset, Job
 from app.routes import pages_data as data
 from app.routes import pages_form
+from app.routes.pages_back import lead_back
 from app.routes.params import JsonBody, StorageDep, Who
 from app.services import adapters, checkpoints, datasets, jobs, purge, retention, trash
-from app.services.trashed import Thing, as_told
-from app.templating import render
+from app.services.trashed import Thing, as_told, label
+from app.templating import plural, render
 
 router = APIRouter()
 GIGABYTES = "max_gigabytes"
+MAX_NAMED = 3  # in a toast
 RETENTION_FIELDS = ("max_age_days", GIGABYTES, "trash_days", "daily_backups")
 PLURALS: dict[trash.Kind, str] = {"dataset": "datasets", "job": "jobs", "adapter": "adapters"}
 PAGES = {"dataset": "/datasets/{id}", "job": "/jobs/{id}", "adapter": "/adapters/{id}", "checkpoint": "/jobs/{job_id}"}
@@ -147,18 +149,53 @@ def _change_retention(request: Request, database: Database, form: dict[str, str]
     return RedirectResponse("/trash", 303)
 
 
+lead_back(router, "/trash/retention", "/trash")
+
+
 def _items(session: Session) -> list[dict[str, Any]]:
-    return [one | {"url": PAGES[one["kind"]].format(**one)} for one in trash.view_all(session)]
+    return [one | {"url": PAGES[one["kind"]].format(**one), "taken_back": False} for one in trash.view_all(session)]
+
+
+def _row(session: Session, kind: trash.Kind, number: int) -> dict[str, Any] | None:
+    return next((one for one in _items(session) if (one["kind"], one["id"]) == (kind, number)), None)
+
+
+@router.get("/trash/empty", include_in_schema=False)
+def ask_on_page(request: Request, database: DatabaseDep) -> HTMLResponse:
+    """The question before the trash is emptied, as a page for browsers without script."""
+    with database.read() as session:
+        return render(request, "trash/empty.html", items=_items(session), **data.shell(session))
+
+
+@router.get("/trash/_empty", include_in_schema=False)
+def ask_in_dialog(request: Request, database: DatabaseDep) -> HTMLResponse:
+    with database.read() as session:
+        return render(request, "trash/_empty.html", items=_items(session))
 
 
 @router.post("/trash/empty", include_in_schema=False)
 def empty_trash_page(database: DatabaseDep, storage: StorageDep) -> RedirectResponse:
-    with database.write() as session:
-        purge.expired(session, storage, timedelta(0))
+    empty_trash(database, storage)
     return RedirectResponse("/trash", 303)
 
 
-def _add_button(action: str, act_on: Callable[[Session, Thing, str], None]) -> None:
+@router.post("/trash/_empty", include_in_schema=False)
+def empty_trash_live(request: Request, database: DatabaseDep, storage: StorageDep) -> HTMLResponse:
+    """What is left of the page, and in a toast what went."""
+    with database.write() as session:
+        gone = _items(session)
+        purge.expired(session, storage, timedelta(0))
+        context: dict[str, Any] = {"items": _items(session), "keep": retention.read(session).trash_days}
+    names = ", ".join(one["name"] for one in gone[:MAX_NAMED]) + (" and more" if len(gone) > MAX_NAMED else "")
+    words = f"Deleted {plural(len(gone), 'thing')} for good: {names}." if gone else "The trash was empty already."
+    return render(request, "trash/_contents.html", headers=_toast(words), **context)
+
+
+def _toast(words: str, undo: str | None = None) -> dict[str, str]:
+    return {"HX-Trigger": json.dumps({"toast": {"kind": "ok", "text": words, "undo": undo}})}
+
+
+def _add_button(action: str, act_on: Callable[[Session, Thing, str], None], words: str) -> None:
     """A button twice: with script it answers with the button that undoes it, without it goes back to the page."""
 
     def act(database: DatabaseDep, kind: trash.Kind, number: int, who: str) -> dict[str, Any]:
@@ -171,19 +208,35 @@ def _add_button(action: str, act_on: Callable[[Session, Thing, str], None]) -> N
     def act_live(request: Request, database: DatabaseDep, kind: trash.Kind, number: int, who: Who) -> HTMLResponse:
         item = act(database, kind, number, who)
         name = item.get("name") or f"the checkpoint of step {item['step']}"
-        words = f"Moved {name} to the trash." if action == "move" else f"Restored {name}."
         undo = f"#trash-{kind}-{number} button" if action == "move" else None
-        told = json.dumps({"toast": {"kind": "ok", "text": words, "undo": undo}})
-        return render(request, "trash/_button.html", headers={"HX-Trigger": told}, kind=kind, item=item)
+        return render(
+            request, "trash/_button.html", headers=_toast(words.format(name=name), undo), kind=kind, item=item
+        )
+
+    @router.post(f"/trash/{{kind}}/{{number}}/_row/{action}", include_in_schema=False, name=f"{action}_row")
+    def act_row(request: Request, database: DatabaseDep, kind: trash.Kind, number: int, who: Who) -> HTMLResponse:
+        """The thing's row in the trash, which stays there as one that was taken back."""
+        with database.write() as session:
+            thing = trash.get(session, kind, number)
+            before = _row(session, kind, number)
+            act_on(session, thing, who)
+            item = _row(session, kind, number) or before
+        if item is None:
+            raise Conflict(f"{label(thing)} does not lie in the trash any more; reload the page.")
+        item |= {"taken_back": action == "restore"}
+        told = _toast(words.format(name=item["name"]), f"#trash-{kind}-{number} button")
+        return render(request, "trash/_row.html", headers=told, item=item)
 
     @router.post(f"/trash/{{kind}}/{{number}}/{action}", include_in_schema=False, name=f"{action}_plain")
     def act_plain(database: DatabaseDep, kind: trash.Kind, number: int, who: Who) -> RedirectResponse:
         item = act(database, kind, number, who)
         return RedirectResponse(PAGES[kind].format(**item), 303)
 
+    lead_back(router, f"/trash/{{kind}}/{{number}}/{action}", "/trash")
 
-_add_button("move", trash.move)
-_add_button("restore", trash.restore)
+
+_add_button("move", trash.move, "Moved {name} to the trash.")
+_add_button("restore", trash.restore, "Restored {name}.")
 
 
 @router.get("/_banner", include_in_schema=False)

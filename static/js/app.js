@@ -67,15 +67,17 @@ function showTimes(root = document) {
 }
 
 // ---- theme: the cookie lets the server write it, so nothing flashes --------------------------------------------
-function toggleTheme(button) {
+function toggleTheme() {
   const order = ["auto", "light", "dark"], root = document.documentElement;
   const next = order[(order.indexOf(root.dataset.theme) + 1) % 3];
   root.dataset.theme = next;
   document.cookie = `theme=${next}; path=/; max-age=31536000; samesite=strict`;
-  button.title = `Theme: ${next}`;
-  button.setAttribute("aria-label", button.title);
-  const use = $("use", button);
-  use.setAttribute("href", use.getAttribute("href").replace(/#.*/, "#" + { auto: "sun-moon", light: "sun", dark: "moon" }[next]));
+  for (const button of $$("[data-theme-toggle]")) {
+    button.title = `Theme: ${next}`;
+    button.setAttribute("aria-label", button.title);
+    const use = $("use", button);
+    use.setAttribute("href", use.getAttribute("href").replace(/#.*/, "#" + { auto: "sun-moon", light: "sun", dark: "moon" }[next]));
+  }
   document.dispatchEvent(new Event("themechange"));
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
@@ -106,42 +108,16 @@ function toast(text, kind = "ok", undo = null) {
 document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.kind, event.detail.undo));
 
 document.addEventListener("click", (event) => {
-  const opener = event.target.closest("[data-open]"), theme = event.target.closest("[data-theme-toggle]");
-  const copy = event.target.closest("[data-copy]");
+  const opener = event.target.closest("[data-open]"), copy = event.target.closest("[data-copy]");
   if (opener) $("#" + opener.dataset.open).showModal();
-  if (theme) toggleTheme(theme);
+  if (event.target.closest("[data-theme-toggle]")) toggleTheme();
   if (copy) navigator.clipboard.writeText($(copy.dataset.copy).textContent).then(() => toast("Copied."));
-  if (event.target.tagName === "DIALOG") event.target.close();
+  // The second half of a double click meets the backdrop of the dialog that the first one opened.
+  if (event.target.tagName === "DIALOG" && event.detail < 2) event.target.close();
   const menu = event.target.closest("[popover] button")?.closest("[popover]");
   if (menu) setTimeout(() => menu.hidePopover());
-  if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
-});
-
-document.addEventListener("htmx:after:swap", (event) => {
-  showTimes();
-  const dialog = $("#dialog");
-  if (event.detail?.ctx?.target === dialog && dialog.childElementCount && !dialog.open) dialog.showModal();
-});
-document.addEventListener("htmx:after:request", (event) => {
-  const { ctx } = event.detail;
-  if (ctx.sourceElement.closest("dialog") && ctx.request.method === "POST") $("#dialog").close();
-  if (ctx.response.status === 401 || new URL(ctx.response.raw.url).pathname === "/login") location.reload();
-});
-// What was asked shows at once; the server's answer, good or bad, reads the region anew.
-document.addEventListener("htmx:before:request", (event) => {
-  const word = event.detail.ctx.sourceElement.dataset.soon, pill = $("#job-head .pill");
-  if (!word || !pill) return;
-  pill.className = "pill stopping";
-  setText(pill, word);
-});
-document.addEventListener("htmx:before:swap", (event) => {
-  // An error page must not land in the middle of a region; a refusal says why in a toast instead.
-  const { ctx } = event.detail, status = ctx.response?.status ?? 200;
-  if (status < 400) return;
-  event.preventDefault();
-  if (ctx.sourceElement === live.element) return;
-  if (ctx.sourceElement.dataset.soon) htmx.trigger(document.body, "state", {});
-  if (!ctx.response.headers.get("HX-Trigger")) toast(`The control center answered ${status}. Reload the page and try again.`, "bad");
+  const left = event.target.closest("[data-close]")?.closest("dialog");
+  if (left) { event.preventDefault(); left.close(); }
 });
 
 // ---- shortcuts -------------------------------------------------------------------------------------------------

@@ -27,6 +27,16 @@ function filterLine(line) {
   text.replaceChildren(words.slice(0, at), mark, words.slice(at + logState.find.length));
 }
 
+// A box in which every line is hidden says why it is empty.
+function tellNone() {
+  const lines = $$("p:not([data-log-empty])", logBox);
+  $("[data-log-none]").hidden = !lines.length || lines.some((line) => !line.hidden);
+}
+function filterAll() {
+  for (const line of $$("p:not([data-log-empty])", logBox)) filterLine(line);
+  tellNone();
+}
+
 function toEnd() {
   logState.follow = true;
   logState.unseen = 0;
@@ -42,6 +52,7 @@ if (logBox) {
     $("[data-log-empty]")?.remove();
     logBox.append(...lines);
     while (logBox.childElementCount > LOG_LINES) logBox.firstElementChild.remove();
+    tellNone();
     if (logState.follow) return toEnd();
     logState.unseen += lines.length;
     setText(follow, `${logState.unseen} new`);
@@ -54,7 +65,7 @@ if (logBox) {
   follow.addEventListener("click", toEnd);
   $("[data-log-find]").addEventListener("input", (event) => {
     logState.find = event.target.value.trim().toLowerCase();
-    for (const line of $$("p", logBox)) filterLine(line);
+    filterAll();
   });
   for (const button of $$("[data-log-level]")) button.addEventListener("click", () => {
     logState.level = button.dataset.logLevel;
@@ -62,7 +73,7 @@ if (logBox) {
       one.classList.toggle("on", one === button);
       one.setAttribute("aria-pressed", one === button);
     }
-    for (const line of $$("p", logBox)) filterLine(line);
+    filterAll();
     if (logState.follow) toEnd();
   });
   toEnd();

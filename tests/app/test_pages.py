@@ -20,6 +20,7 @@ PAGES = (
     "/adapters/1",
     "/nodes",
     "/trash",
+    "/trash/empty",
     "/inbox",
     "/recipes",
     "/queue",
@@ -40,6 +41,7 @@ JOB_REGIONS = (
 REGIONS = (
     *("/_welcome", "/_summary", "/_hero", "/_node", "/_queue", "/_recent", "/jobs/_rows", "/adapters/_rows"),
     "/inbox/_rows",
+    "/trash/_empty",
     *(
         "/queue/_list",
         "/queue/_opening",
@@ -101,6 +103,8 @@ def full(center: Center, claim: Claim) -> Center:
     claim.succeed(step=3)
     center.make_job(1, name="next")
     center.post("/api/datasets/1/versions", json={"repair": ["bare_count"]})
+    thrown = center.upload(rows(5, "thrown"))["id"]
+    center.post(f"/trash/dataset/{thrown}/move")
     center.client.put("/api/recipes/night", headers=center.headers, json={"config": {"lora_r": 8}})
     return center
 
@@ -286,15 +290,3 @@ def test_the_font_is_preloaded_under_the_address_the_style_names(center: Center)
     style = (STATIC_DIR / "css/app.css").read_text()
     preloaded = re.findall(r'rel="preload" href="/static/(fonts/[^"]+)"', center.get("/").text)
     assert preloaded and all(f'url("../{name}")' in style for name in preloaded)
-
-
-def test_a_file_with_other_keys_is_read_differently_from_its_page(center: Center) -> None:
-    lines = b"".join(b'{"question": "What is %d?", "answer": "It is a number."}\n' % n for n in range(30))
-    dataset = center.upload(lines)
-    assert dataset["state"] == "refused" and "Read it differently" in center.get("/datasets/1").text
-    sent = {"shape": "prompt", "fields": "prompt=question, response=answer"}
-    answer = center.client.post("/datasets/1/reading", headers=center.headers, data=sent, follow_redirects=False)
-    assert answer.status_code == 303 and center.wait_for_dataset(1)["num_valid"] == 30
-    assert 'value="prompt=question, response=answer"' in center.get("/datasets/1").text
-    wrong = center.client.post("/datasets/1/reading", headers=center.headers, data={"fields": "prompt question"})
-    assert wrong.status_code == 422 and "must be written as key=name" in wrong.text

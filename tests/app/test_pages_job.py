@@ -1,7 +1,11 @@
 import re
+from datetime import timedelta
 
 import pytest
+from sqlmodel import select
 
+from app.columns import utc_now
+from app.models import Attempt
 from tests.factories import Center, Claim
 
 
@@ -67,3 +71,16 @@ def test_a_queued_job_says_when_it_is_expected_to_start(center: Center, claim: C
     claim.beat(claim.step(1))
     center.make_job(1)
     assert "starts ≈" in center.get("/jobs/2/_head").text
+
+
+def test_a_job_took_the_time_of_its_attempts_and_not_what_lay_between(center: Center, claim: Claim) -> None:
+    claim.end("paused")
+    center.act(1, "resume")
+    center.worker().must_claim().succeed()
+    with center.database.write() as session:
+        for one in session.exec(select(Attempt)):
+            # Ten minutes each, with an hour between them.
+            one.started_at = utc_now() - timedelta(minutes=200 - 70 * one.number)
+            one.ended_at = one.started_at + timedelta(minutes=10)
+    assert "Finished in 20 min" in center.get("/jobs/1/_head").text
+    assert "took <b>20 min</b>" in center.get("/jobs/1/_progress").text

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.routes import pages_form
+from app.routes.pages_new import LABELS
 from app.services import estimates
 from tests.app.test_estimates import REAL, gpu_lane
 from tests.factories import Center, rows
@@ -50,7 +51,26 @@ def test_what_would_fit_is_a_button_that_names_its_change(card_center: Center) -
 
 def test_a_field_that_cannot_be_read_is_named_in_place_of_the_figures(card_center: Center) -> None:
     shown = card(card_center, lora_r="<b>many")
-    assert "<li>Rank: " in shown and "stackbar" not in shown and "<b>many" not in shown
+    assert "<li>Rank (r): " in shown and "stackbar" not in shown and "<b>many" not in shown
+
+
+def test_a_fault_is_named_as_its_field_is(card_center: Center) -> None:
+    shown = card(card_center, mixture="?", max_hours="long", needs_gpus="two")
+    assert all(f"<li>{label}: " in shown for label in ("More datasets", "Longest duration", "GPUs"))
+
+
+def test_every_field_that_is_seen_bears_the_name_by_which_its_faults_are_told(card_center: Center) -> None:
+    form = card_center.get("/jobs/new").text
+    seen = {name: label for name, label in LABELS.items() if name != "zone"}
+    assert seen.keys() == pages_form.blank("", None).keys() - {"zone"}
+    assert [label for label in seen.values() if not re.search(rf"> ?{re.escape(label)}</label>", form)] == []
+
+
+def test_lists_and_choices_show_the_numbers_that_the_form_asks_for(card_center: Center) -> None:
+    card_center.make_job(1)
+    assert "#1 rows.jsonl (100 records)" in card_center.get("/jobs/new").text
+    for path in ("/datasets", "/jobs", "/queue"):
+        assert re.search(r">#1</span>", card_center.get(path).text), path
 
 
 def test_a_model_nobody_knows_has_steps_and_no_memory(card_center: Center) -> None:

@@ -1,9 +1,12 @@
 import re
 from datetime import timedelta
 
+from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.columns import utc_now
+from app.config import Settings
+from app.main import create_app
 from app.models import Lane, Node
 from tests.factories import Center
 
@@ -56,3 +59,12 @@ def test_labels_and_versions_of_a_node_are_shown(center: Center) -> None:
         session.get_one(Node, 1).versions = {"torch": "2.13"}
     assert re.findall(r'class="label-tag">(\w+)<', cards(center)) == ["fast", "nvme"]
     assert '<dt>torch</dt><dd class="mono">2.13</dd>' in cards(center)
+
+
+def test_another_machine_is_told_an_address_that_it_can_reach(center: Center) -> None:
+    page = center.get("/nodes").text
+    assert "--server http://THIS-MACHINE:7860 " in page and "--host 0.0.0.0" in page
+    lab = Settings(data_dir=center.app.state.settings.data_dir, host="0.0.0.0", allowed_hosts="lab", redis_url=None)
+    with TestClient(create_app(lab), base_url="http://lab:7860") as client:
+        page = client.get("/nodes", headers=center.headers).text
+    assert "--server http://lab:7860 " in page and "THIS-MACHINE" not in page

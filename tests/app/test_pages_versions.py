@@ -57,7 +57,7 @@ def test_the_form_makes_a_version_and_leads_to_it(center: Center) -> None:
 def test_a_form_without_a_choice_says_what_to_do(center: Center) -> None:
     faulty(center)
     answer = center.client.post("/datasets/1/versions", headers=center.headers, data={"kind.mojibake": "keep"})
-    assert answer.status_code == 422 and "choose Exclude or Repair" in answer.text
+    assert answer.status_code == 422 and "Choose Exclude or Repair" in answer.text
 
 
 def test_the_page_lists_the_versions_with_what_was_done(center: Center) -> None:

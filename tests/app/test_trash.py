@@ -224,6 +224,32 @@ def test_the_buttons_undo_each_other(center: Center) -> None:
     assert "Nothing lies here" in center.get("/trash").text
 
 
+def test_a_row_that_was_taken_back_says_so_and_can_go_again(center: Center) -> None:
+    center.upload(rows(3))
+    center.post("/trash/dataset/1/move")
+    assert "/trash/dataset/1/_row/restore" in center.get("/trash").text
+    back = center.post("/trash/dataset/1/_row/restore")
+    assert "Taken back" in back.text and 'href="/datasets/1"' in back.text
+    assert "Restored rows.jsonl." in back.headers["hx-trigger"]
+    assert center.post("/trash/dataset/1/_row/restore").status_code == 409
+    again = center.post("/trash/dataset/1/_row/move").text
+    assert "Taken back" not in again and "/trash/dataset/1/_row/restore" in again
+
+
+def test_the_trash_asks_before_it_is_emptied_and_names_what_went(center: Center) -> None:
+    center.make_job()
+    center.act(1, "cancel")
+    center.post("/trash/job/1/move")
+    center.post("/trash/dataset/1/move")
+    assert 'hx-get="/trash/_empty"' in center.get("/trash").text
+    for path in ("/trash/_empty", "/trash/empty"):
+        assert "2 things of" in center.get(path).text
+    answer = center.post("/trash/_empty")
+    assert "Deleted 2 things for good: rows.jsonl" in answer.headers["hx-trigger"]
+    assert "Nothing lies here" in answer.text
+    assert "empty already" in center.get("/trash/_empty").text
+
+
 def test_a_paused_job_that_others_wait_for_stays(center: Center) -> None:
     first = center.make_job()["id"]
     second = center.make_job(1, depends_on=[first])["id"]

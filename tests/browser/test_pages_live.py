@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -115,3 +115,61 @@ def test_without_script_a_job_is_added_seen_and_stopped(browser: Browser, server
     page.click("#job-head .btn.stop")
     expect(page.locator("#job-head .pill")).to_have_text(re.compile("Stopping|Stopped"))
     context.close()
+
+
+def test_a_phone_reaches_every_page_and_the_theme(phone: Page, server: Server) -> None:
+    for name in ("Queue", "Inbox", "Adapters", "Recipes", "Nodes", "Trash"):
+        phone.goto(server.url)
+        phone.click(".tabs >> text=More")
+        phone.click(f"#more >> text={name}")
+        phone.wait_for_url(f"{server.url}/{name.lower()}")
+        expect(phone.locator(".tabs [aria-current]")).to_have_text("More")
+    phone.click(".tabs >> text=More")
+    phone.click("#more >> text=Theme")
+    expect(phone.locator("html")).to_have_attribute("data-theme", "light")
+
+
+def test_a_search_in_the_log_that_finds_nothing_says_so(page: Page, server: Server, job: int) -> None:
+    page.goto(f"{server.url}/jobs/{job}")
+    page.evaluate("live.tell('log', [{ level: 'info', at: '2026-01-02T03:04:05Z', text: 'one line' }])")
+    page.fill("[data-log-find]", "nowhere")
+    expect(page.locator("[data-log-none]")).to_be_visible()
+    page.fill("[data-log-find]", "one")
+    expect(page.locator("[data-log-none]")).to_be_hidden()
+
+
+CONTRAST = """(hint) => {
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const light = (colour) => {
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, 1, 1);
+    const linear = (one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    const [red, green, blue] = [...pen.getImageData(0, 0, 1, 1).data].map((one) => linear(one / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  // Each is painted over what is there: the key's ground over that of its button.
+  light(getComputedStyle(hint.parentElement).backgroundColor);
+  const [ground, ink] = [light(getComputedStyle(hint).backgroundColor), light(getComputedStyle(hint).color)];
+  return (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_key_on_a_button_can_be_read(page: Page, server: Server, theme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.goto(f"{server.url}/queue")
+    hint = page.locator(".btn.primary kbd")
+    assert hint.evaluate(CONTRAST) >= 4.5
+    hint.hover()
+    assert hint.evaluate(CONTRAST) >= 4.5
+
+
+def test_a_toast_covers_no_button_of_the_queue(page: Page, server: Server) -> None:
+    page.set_viewport_size({"width": 1280, "height": 560})
+    page.goto(f"{server.url}/queue")
+    page.click("#add-hours summary")
+    add = page.locator("#add-hours button")
+    add.scroll_into_view_if_needed()
+    page.evaluate("toast('No job begins between 22:00 and 06:00, whatever is waited for by whom.')")
+    box, told = add.bounding_box(), page.locator(".toast").bounding_box()
+    assert box and told and told["x"] + told["width"] < box["x"]

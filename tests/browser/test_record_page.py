@@ -72,6 +72,20 @@ def test_what_is_typed_into_the_search_shows_its_records(page: Page, server: Ser
     page.wait_for_url(line(4))
 
 
+def test_the_way_back_leads_to_the_search_as_it_was_left(page: Page, server: Server, dataset: int) -> None:
+    page.goto(f"{server.url}/datasets/{dataset}?of=bare_count")
+    page.get_by_label("Search the records").fill("and")
+    page.get_by_label("Kind of finding").select_option("bare_count")
+    expect(page.locator("#records .list li")).to_have_count(1)
+    page.locator("#records .list a").click()
+    page.wait_for_url(line(5))
+    page.go_back()
+    expect(page.get_by_label("Search the records")).to_have_value("and")
+    expect(page.get_by_label("Kind of finding")).to_have_value("bare_count")
+    expect(page.locator("#records .list li")).to_have_count(1)
+    assert "of=bare_count" in page.url
+
+
 def test_another_system_prompt_and_length_are_shown_at_once(page: Page, server: Server, dataset: int) -> None:
     page.goto(f"{server.url}/datasets/{dataset}/records/1")
     page.get_by_text("Model, system prompt and length").click()
