@@ -38,6 +38,7 @@ from app.routes import (
     upkeep,
     versions,
 )
+from app.routes.pages_back import FormRefused
 from app.security import Gate, Tokens, ensure_token
 from app.services import attempts, events
 from app.services.base_models import BaseModels
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.model_files = ModelFiles(storage.root / "model-hashes.json")
     app.add_middleware(Gate, settings=settings, tokens=tokens)
     add_error_answers(app)
+    app.add_exception_handler(FormRefused, pages_datasets.answer_refused)
     for module in (
         health,
         login,

@@ -1,11 +1,20 @@
 """The way back from a form that was sent: the address of its page, and what was wrong as a sentence."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
 
 from app.errors import AppError
 
 LABELS = {"fields": "Keys", "shape": "Shape", "datasets": "Training data", "name": "Name", "exclude": "", "repair": ""}
+
+
+class FormRefused(Exception):
+    """A form of a dataset's page that cannot be carried out; the page says so, and keeps what was `sent` by it."""
+
+    def __init__(self, dataset_id: int, error: AppError, **sent: Any) -> None:
+        self.dataset_id, self.error, self.sent = dataset_id, error, sent
 
 
 def lead_back(router: APIRouter, path: str, to: str) -> None:

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from app.analysis import Analysis
 from app.db import Database, DatabaseDep
-from app.errors import AppError, NotFound
+from app.errors import NotFound
 from app.routes import pages_checks, pages_statistics, pictures
 from app.routes import pages_data as data
-from app.routes.pages_back import sentence
+from app.routes.pages_back import FormRefused, sentence
 from app.routes.params import Cursor, StorageDep
 from app.routes.record_filter import Search, hits
 from app.routes.sample import has_sample, sample_file
@@ -117,12 +117,12 @@ async def answer(
     return await to_thread.run_sync(show)
 
 
-async def refused(request: Request, dataset_id: int, error: AppError, **sent: Any) -> HTMLResponse:
+async def answer_refused(request: Request, error: Exception) -> Response:
     """The page of the dataset once more, with what was wrong in a form of it and what had been typed."""
-    nothing = pages_statistics.Asked(None, None, None)
-    return await answer(
-        request, dataset_id, Search(), nothing, status_code=error.status_code, problem=sentence(error), **sent
-    )
+    assert isinstance(error, FormRefused)
+    nothing, status = pages_statistics.Asked(None, None, None), error.error.status_code
+    sent = {"problem": sentence(error.error), **error.sent}
+    return await answer(request, error.dataset_id, Search(), nothing, status_code=status, **sent)
 
 
 def _view(session: Session, dataset_id: int) -> dict[str, Any]:

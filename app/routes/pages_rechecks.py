@@ -6,15 +6,13 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
 from sqlmodel import Session
-from starlette.responses import Response
 
 from app.analysis import Analysis
 from app.conversations.containers.reading import Reading
 from app.db import Database, DatabaseDep
 from app.errors import Conflict, WrongInput, wrong_field
 from app.models import Dataset
-from app.routes.pages_back import lead_back
-from app.routes.pages_datasets import refused
+from app.routes.pages_back import FormRefused, lead_back
 from app.services import datasets, rechecks
 
 WAIT_S = 2.0
@@ -22,8 +20,8 @@ WAIT_S = 2.0
 router = APIRouter(prefix="/datasets", include_in_schema=False)
 
 
-@router.post("/{dataset_id}/reading", response_model=None)
-async def read_as(request: Request, database: DatabaseDep, dataset_id: int) -> Response:
+@router.post("/{dataset_id}/reading")
+async def read_as(request: Request, database: DatabaseDep, dataset_id: int) -> RedirectResponse:
     """Read the file as another shape, or with other names for its keys."""
     async with request.form() as sent:
         typed = {name: str(sent.get(name, "")) for name in ("shape", "fields")}
@@ -31,21 +29,21 @@ async def read_as(request: Request, database: DatabaseDep, dataset_id: int) -> R
         reading = Reading.written(**typed)
         return await _again(request, database, dataset_id, lambda session, one: rechecks.read_as(session, one, reading))
     except (WrongInput, Conflict) as error:
-        return await refused(request, dataset_id, error, reading=typed, is_typed=True)
+        raise FormRefused(dataset_id, error, reading=typed, is_typed=True) from None
 
 
-@router.post("/{dataset_id}/cancel", response_model=None)
-async def cancel(request: Request, dataset_id: int) -> Response:
+@router.post("/{dataset_id}/cancel")
+async def cancel(request: Request, dataset_id: int) -> RedirectResponse:
     """Stop its check."""
     try:
         await request.app.state.analysis.cancel(dataset_id)
     except Conflict as error:
-        return await refused(request, dataset_id, error)
+        raise FormRefused(dataset_id, error) from None
     return RedirectResponse(f"/datasets/{dataset_id}", 303)
 
 
-@router.post("/{dataset_id}/compare", response_model=None)
-async def compare(request: Request, database: DatabaseDep, dataset_id: int) -> Response:
+@router.post("/{dataset_id}/compare")
+async def compare(request: Request, database: DatabaseDep, dataset_id: int) -> RedirectResponse:
     """Look for questions of the chosen datasets in this one."""
     async with request.form() as sent:
         written = [str(one) for one in sent.getlist("datasets")]
@@ -57,7 +55,7 @@ async def compare(request: Request, database: DatabaseDep, dataset_id: int) -> R
     try:
         return await _again(request, database, dataset_id, begin)
     except (WrongInput, Conflict) as error:
-        return await refused(request, dataset_id, error)
+        raise FormRefused(dataset_id, error) from None
 
 
 def _numbers(written: list[str]) -> list[int]:

@@ -6,14 +6,12 @@ from typing import Literal, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from starlette.responses import Response
 
 from app import versioning
 from app.db import DatabaseDep
 from app.errors import Conflict, WrongInput, wrong_field
 from app.routes import pages_data as data
-from app.routes.pages_back import lead_back
-from app.routes.pages_datasets import refused
+from app.routes.pages_back import FormRefused, lead_back
 from app.routes.params import Cursor, StorageDep
 from app.services import datasets, versions
 from app.templating import render
@@ -34,8 +32,8 @@ class Piece(NamedTuple):
     text: str
 
 
-@router.post("/{dataset_id}/versions", response_model=None)
-async def make_version(request: Request, dataset_id: int) -> Response:
+@router.post("/{dataset_id}/versions")
+async def make_version(request: Request, dataset_id: int) -> RedirectResponse:
     """What the form chose for each kind: keep, exclude or repair."""
     async with request.form() as sent:
         chosen = {name.removeprefix(PREFIX): str(value) for name, value in sent.items() if name.startswith(PREFIX)}
@@ -47,7 +45,7 @@ async def make_version(request: Request, dataset_id: int) -> Response:
         new = NewVersion(exclude=exclude, repair=repair, name=name or None)
         made = await versioning.begin(request.app.state, dataset_id, new)
     except (WrongInput, Conflict) as error:
-        return await refused(request, dataset_id, error, chosen=chosen, version_name=name)
+        raise FormRefused(dataset_id, error, chosen=chosen, version_name=name) from None
     return RedirectResponse(f"/datasets/{made.id}", 303)
 
 

@@ -79,7 +79,7 @@ def test_an_error_page_leads_back_to_where_one_came_from(center: Center) -> None
     came_from = {"Referer": "http://127.0.0.1:7860/datasets?after=9"}
     answer = center.client.get("/datasets/77", headers=center.headers | came_from)
     assert answer.status_code == 404 and 'href="/datasets?after=9"' in answer.text
-    strange = center.client.get("/datasets/77", headers=center.headers | {"Referer": "http://else.where/datasets"})
+    strange = center.client.get("/datasets/77", headers=center.headers | {"Referer": "http://else.example/datasets"})
     assert "Back to the page before" not in strange.text
 
 
