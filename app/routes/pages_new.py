@@ -84,14 +84,16 @@ def _save_recipe(
     config = recipes.of_job(pages_form.to_body(form)["config"])
     try:
         with database.write() as session:
+            replaced = any(one["name"] == name for one in recipes.views(session))
             recipes.save(session, name, {"config": config}, who)
     except WrongInput as error:
         detail = [one | {"field": "recipe_name"} if one["field"] == "name" else one for one in error.detail or []]
         errors, problems = pages_form.sort_errors(detail, form)
         with database.read() as session:
             return _form_page(request, session, models, form, errors, problems, error.status_code, what="The recipe")
+    note = f"The settings are kept as the recipe {name}{', in place of what it held' if replaced else ''}."
     with database.read() as session:
-        return _form_page(request, session, models, form, {}, [], note=f"The settings are kept as the recipe {name}.")
+        return _form_page(request, session, models, form, {}, [], note=note)
 
 
 @router.post("/_from_recipe")

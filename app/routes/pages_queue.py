@@ -78,6 +78,8 @@ def _add_hours(now: opening.Opening, sent: FormData) -> tuple[opening.Change, st
         wrong = field_errors(error)
         raise WrongInput("; ".join(f"{one['field']}: {one['message']}" for one in wrong), wrong) from None
     words = f"No job begins between {added.begin} and {added.end}."
+    if added.begin == added.end:
+        words = f"No job begins from {added.begin} on for a whole day, on each day that was chosen."
     return opening.Change(quiet_hours=[*now.quiet_hours, added]), words
 
 

@@ -10,7 +10,9 @@ async function moveJob(item) {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
   }).catch(() => null);
   const said = await answer?.json().catch(() => null);
-  if (answer?.ok) toast(`${said.name}: queued at place ${said.position}.`);
+  // Across a priority it takes that of the job it stands before.
+  const now = answer?.ok && said.priority !== item.dataset.priority ? `, with priority ${said.priority} now` : "";
+  if (answer?.ok) toast(`${said.name}: queued at place ${said.position}${now}.`);
   else toast(said?.error?.message || "The control center did not answer; the order is as it was.", "bad");
   htmx.trigger(document.body, "queue", {});
 }

@@ -87,6 +87,11 @@ def test_quiet_hours_are_added_and_removed(three: Center) -> None:
     assert three.get("/api/queue").json()["quiet_hours"] == []
 
 
+def test_quiet_hours_of_a_whole_day_are_told_as_such(three: Center) -> None:
+    answer = send(three, "/queue/_add_hours", **{"from": "10:00", "to": "10:00", "days": ["mon"]})
+    assert "from 10:00 on for a whole day" in answer.headers["hx-trigger"]
+
+
 def test_quiet_hours_that_are_none_are_refused_in_words(three: Center) -> None:
     answer = send(three, "/queue/_add_hours", **{"from": "25:00", "to": "06:00", "days": ["mon"]})
     assert answer.status_code == 422

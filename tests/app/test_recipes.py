@@ -136,6 +136,8 @@ def test_the_form_keeps_its_settings_as_a_recipe_and_starts_from_it(center: Cent
     form |= {"model": "Qwen/Other", "mixture": "x 2", "max_temperature": "80", "system_prompt": "a\r\nb"}
     saved = center.client.post("/jobs/_recipe", headers=center.headers, data=form)
     assert saved.status_code == 200 and "kept as the recipe night" in saved.text
+    again = center.client.post("/jobs/_recipe", headers=center.headers, data=form)
+    assert ("in place of what it held" in saved.text, "in place of what it held" in again.text) == (False, True)
     for kept in ('value="my own"', 'value="Qwen/Other"', 'name="mixture" value="x 2"'):
         assert kept in saved.text
     config = center.get("/api/recipes/night").json()["config"]

@@ -46,6 +46,15 @@ def test_a_drag_reorders_the_queue_and_the_order_stays(page: Page, three: list[i
     assert shown(page) == wanted
 
 
+def test_a_drag_across_a_priority_says_which_one_the_job_has_now(
+    page: Page, three: list[int], api: httpx.Client
+) -> None:
+    api.post(f"/api/jobs/{three[2]}/priority", json={"priority": "low"})
+    expect(page.locator(f'#queued-{three[2]}[data-priority="low"]')).to_be_visible()
+    page.locator(f"#queued-{three[0]}").drag_to(page.locator(f"#queued-{three[2]}"), target_position={"x": 200, "y": 4})
+    expect(page.locator("#toasts")).to_contain_text("queued at place 2, with priority low now")
+
+
 def test_the_arrow_keys_move_a_job_and_the_handle_keeps_the_focus(
     page: Page, three: list[int], api: httpx.Client
 ) -> None:
