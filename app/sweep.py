@@ -18,6 +18,7 @@ from app.storage import Storage
 
 SWEEP_S = 5.0
 TIDY_S = 60.0
+JUMP_S = 5.0
 KEEP_EVENTS = timedelta(days=7)
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Sweeper:
         self._tidied_at = 0.0
         self._looked_at = (time.time(), time.monotonic())
         self._began_at = (utc_now(), time.monotonic())
+        self._jumps: list[tuple[datetime, float]] = []  # when the clock was found ahead, and by how many seconds
         self._failed = False
         self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
 
@@ -64,12 +66,13 @@ class Sweeper:
         failed, self._failed = self._failed, True
         was_full = self._disk.was_full
         with self._database.write() as session:
-            if failed or was_full or self._time_was_lost():
+            lost = self._time_was_lost()
+            if failed or was_full or lost:
                 # Beats could not be taken: their workers must not lose their jobs for it.
                 attempts.extend_leases(session, self._lease_s)
             else:
                 attempts.reap(session)
-            limits.stop_overlong(session, self._surely_now())
+            limits.stop_overlong(session, self._jumps)
         self._failed = False
         if was_full:
             self._disk.was_full = False
@@ -87,11 +90,13 @@ class Sweeper:
         wall, steady = self._looked_at
         self._looked_at = (time.time(), time.monotonic())
         passed = self._looked_at[1] - steady
-        was_set = abs(self._looked_at[0] - wall - passed)
-        return max(passed - self._pause_s, was_set) > self._lease_s / 2
+        was_set = self._looked_at[0] - wall - passed
+        if was_set > JUMP_S:
+            self._jumps.append((utc_now(), was_set))
+        return max(passed - self._pause_s, abs(was_set)) > self._lease_s / 2
 
     def _surely_now(self) -> datetime:
-        """The earlier of two clocks, lest one that was set ahead, or a machine that slept, ends what has time left."""
+        """The earlier of two clocks, lest one that was set ahead throws things away for good before their time."""
         wall, steady = self._began_at
         return min(utc_now(), wall + timedelta(seconds=time.monotonic() - steady))
 

@@ -1,31 +1,39 @@
 """How long a job may be worked on: all its attempts together, from claim to end."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlmodel import Session, col, select
 
+from app.columns import utc_now
 from app.deeds import CENTER
 from app.models import HELD, Attempt, History, Job, JobState
 from app.services import control, events, jobs
 
 
-def stop_overlong(session: Session, now: datetime) -> None:
-    """Ask jobs that are over their maximum to save and stop; one that went back to the queue ends there."""
+def stop_overlong(session: Session, jumps: Sequence[tuple[datetime, float]]) -> None:
+    """Ask jobs that are over their maximum to save and stop; one that went back to the queue ends there.
+
+    `jumps` are the times at which the clock was found ahead, and by how many seconds: nobody worked in those.
+    """
     live = col(Job.state).in_([*HELD, JobState.QUEUED])
     limited = session.exec(select(Job).where(live, col(Job.max_duration_s).is_not(None), Job.attempt > 0))
     for job in list(limited):
-        if job.asked is None and worked_s(session, job, now) > (job.max_duration_s or 0):
+        if job.asked is None and worked_s(session, job, jumps) > (job.max_duration_s or 0):
             _stop(session, job)
 
 
-def worked_s(session: Session, job: Job, now: datetime) -> float:
+def worked_s(session: Session, job: Job, jumps: Sequence[tuple[datetime, float]]) -> float:
     """Seconds since a person last let it start anew."""
     query = select(Attempt.started_at, Attempt.ended_at).where(Attempt.job_id == job.id)
     since = _counted_from(session, job)
     if since is not None:
         query = query.where(col(Attempt.started_at) >= since)
-    return sum(((end or now) - start).total_seconds() for start, end in session.exec(query))
+    now = utc_now()
+    spans = [(start, end or now) for start, end in session.exec(query)]
+    lost = [sum(seconds for at, seconds in jumps if start < at <= end) for start, end in spans]
+    return sum(max(0.0, (end - start).total_seconds() - gone) for (start, end), gone in zip(spans, lost, strict=True))
 
 
 def _counted_from(session: Session, job: Job) -> datetime | None:

@@ -89,7 +89,7 @@ def let_time_pass(center: Center, job_id: int, seconds: float) -> None:
             attempt.started_at -= timedelta(seconds=seconds)
             session.add(attempt)
         session.flush()
-        limits.stop_overlong(session, utc_now())
+        limits.stop_overlong(session, [])
 
 
 def test_a_job_over_its_time_is_saved_and_stopped(center: Center, dataset_id: int) -> None:

@@ -5,9 +5,10 @@ from datetime import timedelta
 from unittest.mock import Mock
 
 import pytest
+from sqlmodel import select
 
 from app.columns import utc_now
-from app.models import Job
+from app.models import Attempt, Job
 from app.services import attempts, purge, retention
 from app.sweep import Sweeper
 from tests.factories import Center, Claim, rows
@@ -113,16 +114,23 @@ def test_a_clock_that_is_set_ahead_ends_no_job_and_empties_no_trash(
         job = session.get_one(Job, claim.job_id)
         job.max_duration_s = 3600.0
         session.add(job)
-    ahead = utc_now() + timedelta(days=365)
-    monkeypatch.setattr("app.sweep.utc_now", lambda: ahead)
+    real, steady, passed = utc_now, later(monkeypatch), list[timedelta]()
+    for name in ("app.sweep.utc_now", "app.services.limits.utc_now"):
+        monkeypatch.setattr(name, lambda: real() + sum(passed, timedelta()))
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + sum(passed, timedelta()).total_seconds())
+    passed.append(timedelta(days=365))
     sweeper.sweep()
     assert center.job(claim.job_id)["asked"] is None
     assert [one["id"] for one in center.get("/api/trash").json()["items"]] == [thrown]
-    sweeper._began_at = (ahead, time.monotonic())  # as if it had begun by that clock
-    sweeper._tidied_at = 0.0
+    # What begins by the new clock is measured by it.
+    with center.database.write() as session:
+        attempt = session.exec(select(Attempt)).one()
+        attempt.started_at = real() + timedelta(days=365, minutes=1)
+    steady.append(7200.0)
+    monkeypatch.setattr("app.services.limits.utc_now", lambda: real() + timedelta(days=365, hours=2))
     sweeper.sweep()
     assert center.job(claim.job_id)["asked"] == "cancel"
-    assert center.get("/api/trash").json()["items"] == []
 
 
 def test_without_a_broker_one_wake_up_is_tried_a_turn(

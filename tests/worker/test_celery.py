@@ -74,6 +74,16 @@ def trainers(folder: Path) -> list[psutil.Process]:
     return [one for one in mine if one.info["status"] != psutil.STATUS_ZOMBIE]
 
 
+def at_work(server: FakeServer, start: StartWorker, broker: str | None = None) -> "subprocess.Popen[bytes]":
+    """A worker amid a long job; without a broker it found that by its own clock."""
+    worker = start(steps=10_000)
+    server.offer()
+    if broker:
+        wake(broker)
+    until(lambda: steps(server) > 2)
+    return worker
+
+
 def test_a_wake_up_through_the_broker_runs_the_job(server: FakeServer, broker: str, start: StartWorker) -> None:
     start(steps=3)
     until(lambda: server.beats and "claim" in server.order)
@@ -87,10 +97,7 @@ def test_a_wake_up_through_the_broker_runs_the_job(server: FakeServer, broker: s
 def test_a_worker_that_is_asked_to_end_puts_its_job_back_first(
     server: FakeServer, broker: str, start: StartWorker, tmp_path: Path
 ) -> None:
-    worker = start(steps=10_000)
-    server.offer()
-    wake(broker)
-    until(lambda: steps(server) > 2)
+    worker = at_work(server, start, broker)
     worker.terminate()
     assert worker.wait(PATIENT_S) == 0
     assert (server.ends[0]["outcome"], trainers(tmp_path)) == ("released", [])
@@ -101,10 +108,7 @@ def test_a_worker_that_is_asked_to_end_puts_its_job_back_first(
 def test_a_killed_worker_leaves_no_trainer_and_the_next_one_goes_on(
     server: FakeServer, broker: str, start: StartWorker, tmp_path: Path
 ) -> None:
-    worker = start(steps=10_000)
-    server.offer()
-    wake(broker)
-    until(lambda: steps(server) > 2)
+    worker = at_work(server, start, broker)
     worker.kill()
     until(lambda: not trainers(tmp_path))
     server.offer(attempt=2)
@@ -115,10 +119,7 @@ def test_a_killed_worker_leaves_no_trainer_and_the_next_one_goes_on(
 
 
 def test_a_dead_pool_process_is_replaced(server: FakeServer, broker: str, start: StartWorker, tmp_path: Path) -> None:
-    worker = start(steps=10_000)
-    server.offer()
-    wake(broker)
-    until(lambda: steps(server) > 2)
+    worker = at_work(server, start, broker)
     [child] = psutil.Process(worker.pid).children()
     child.kill()
     until(lambda: not trainers(tmp_path))
@@ -161,9 +162,7 @@ def test_a_lane_without_a_broker_works_by_its_clock_and_asks_for_none(
 def test_a_dead_pool_process_is_replaced_without_a_broker(
     server: FakeServer, start: StartWorker, tmp_path: Path
 ) -> None:
-    worker = start(steps=10_000)
-    server.offer()
-    until(lambda: steps(server) > 2)
+    worker = at_work(server, start)
     [child] = psutil.Process(worker.pid).children()
     child.kill()
     until(lambda: not trainers(tmp_path))
@@ -174,10 +173,7 @@ def test_a_dead_pool_process_is_replaced_without_a_broker(
 def test_a_worker_whose_pool_process_dies_while_the_broker_is_away_ends_to_be_started_again(
     server: FakeServer, broker: str, start: StartWorker, tmp_path: Path
 ) -> None:
-    worker = start(steps=10_000)
-    server.offer()
-    wake(broker)
-    until(lambda: steps(server) > 2)
+    worker = at_work(server, start, broker)
     [supervisor] = [one for one in psutil.Process().children() if "app.broker" in one.cmdline()]
     supervisor.kill()
     until(lambda: not answers(Path(broker.removeprefix("redis+socket://"))))
@@ -199,9 +195,7 @@ def test_a_job_found_by_the_lane_itself_is_put_back_too(
 ) -> None:
     monkeypatch.setenv("FAKE_POLL_S", "0.2")
     settings.redis_url = url
-    worker = start(steps=10_000)
-    server.offer()
-    until(lambda: steps(server) > 2)
+    worker = at_work(server, start)
     worker.terminate()
     assert worker.wait(PATIENT_S) == 0
     assert (server.ends[0]["outcome"], trainers(tmp_path)) == ("released", [])
